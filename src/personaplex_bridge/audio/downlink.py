@@ -1,0 +1,97 @@
+"""Model to caller: Ogg Opus bytes in, whole 20 ms frames of mu-law out.
+
+Pages and packets are all that is read from the Ogg stream. The server's granule positions count
+at the wrong rate, its pre-skip would throw 80 ms of speech away and its streams never end
+(docs/protocol.md), so granule position, pre-skip and end-of-stream are ignored.
+
+Two paths, as in the uplink: `native` lets libopus decode to 8 kHz, with no delay of its own;
+`soxr` decodes at 24 kHz and resamples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import soxr
+
+from personaplex_bridge.audio import mulaw
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE, Pcm
+from personaplex_bridge.audio.ogg import OggReader, Packet
+from personaplex_bridge.audio.oggopus import HEAD_MAGIC, is_header
+from personaplex_bridge.audio.opus import OpusDecoder
+from personaplex_bridge.errors import OpusError
+
+MODEL_RATE_HZ = 24_000
+
+
+class DownlinkTranscoder:
+    """One call's model audio on its way to the caller.
+
+    Damaged input never raises: pages libogg can't use are skipped, a corrupt packet is concealed
+    by libopus, and `damage` counts both.
+    """
+
+    def __init__(self, rate_hz: int, resampler: soxr.ResampleStream | None = None) -> None:
+        self.packets = 0
+        self._rate_hz = rate_hz
+        self._resampler = resampler
+        self._reader = OggReader()
+        self._decoder = OpusDecoder(rate_hz)
+        self._corrupt: Counter[str] = Counter()
+        self._mulaw = b""
+
+    @property
+    def damage(self) -> Counter[str]:
+        """What was wrong with the input so far, by kind."""
+        return self._reader.damage + self._corrupt
+
+    def feed(self, ogg: bytes) -> bytes:
+        """The mu-law that is complete now that `ogg` has come: a multiple of 160 bytes."""
+        parts = [self._decode(packet) for packet in self._reader.feed(ogg)]
+        pcm = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int16), *parts])
+        return self._whole_frames(self._to_mulaw(pcm, last=False))
+
+    def flush(self) -> bytes:
+        """What is left, filled up with silence to a whole frame."""
+        tail = self._mulaw + self._to_mulaw(np.empty(0, np.int16), last=True)
+        self._mulaw = b""
+        return tail + SILENCE * (-len(tail) % FRAME_BYTES)
+
+    def _decode(self, packet: Packet) -> Pcm:
+        if is_header(packet.data):
+            if packet.data.startswith(HEAD_MAGIC):
+                self._decoder = OpusDecoder(self._rate_hz)
+            return np.empty(0, np.int16)
+        self.packets += 1
+        try:
+            return self._decoder.decode(packet.data)
+        except OpusError:
+            self._corrupt["corrupt-packet"] += 1
+            return self._decoder.conceal()
+
+    def _to_mulaw(self, pcm: Pcm, *, last: bool) -> bytes:
+        if self._resampler is not None:
+            pcm = self._resampler.resample_chunk(pcm, last=last)
+        return mulaw.encode(pcm)
+
+    def _whole_frames(self, fresh: bytes) -> bytes:
+        ready = self._mulaw + fresh if self._mulaw else fresh
+        end = len(ready) // FRAME_BYTES * FRAME_BYTES
+        self._mulaw = ready[end:]
+        return ready[:end]
+
+
+def native_downlink() -> DownlinkTranscoder:
+    """Decode straight to 8 kHz."""
+    return DownlinkTranscoder(mulaw.SAMPLE_RATE_HZ)
+
+
+def soxr_downlink() -> DownlinkTranscoder:
+    """Decode at 24 kHz, resample with soxr HQ."""
+    resampler = soxr.ResampleStream(MODEL_RATE_HZ, mulaw.SAMPLE_RATE_HZ, 1, "int16", "HQ")
+    return DownlinkTranscoder(MODEL_RATE_HZ, resampler)
+
+
+DOWNLINKS = {"native": native_downlink, "soxr": soxr_downlink}
+"""By the value of the TRANSCODER setting."""

@@ -1,0 +1,147 @@
+"""Ogg pages (RFC 3533) by libogg, through PyOgg's ctypes declarations.
+
+`OggWriter` and `OggReader` know packets and pages and nothing of Opus.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyogg import ogg as _ogg
+
+from personaplex_bridge.errors import OggError
+
+MAX_PAGE_BYTES = 27 + 255 + 255 * 255
+
+if not _ogg.PYOGG_OGG_AVAIL:
+    raise ImportError("libogg is missing (Debian: apt-get install libogg0; macOS: brew install libogg)")
+
+_library = _ogg.libogg
+_uchar_pointer = ctypes.POINTER(ctypes.c_ubyte)
+
+# PyOgg declares the buffer to write into as text to read from, which gives a copy.
+_sync_buffer = _library["ogg_sync_buffer"]
+_sync_buffer.argtypes = (_ogg.oy_p, ctypes.c_long)
+_sync_buffer.restype = ctypes.c_void_p
+
+_CONTINUED, _FIRST = 0x01, 0x02
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One packet; `first` when it begins a logical stream."""
+
+    data: bytes
+    first: bool
+
+
+class OggWriter:
+    """Packets in, whole pages out, as one logical stream."""
+
+    def __init__(self, serial: int) -> None:
+        self._stream = _ogg.ogg_stream_state()
+        weakref.finalize(self, _library.ogg_stream_clear, self._stream)
+        _begin(self._stream, serial)
+        self._page = _ogg.ogg_page()
+        self._begun = False
+
+    def page(self, packets: Sequence[bytes], granule_position: int, *, last: bool = False) -> bytes:
+        """The page (or pages, if one can't hold them) that carries exactly these packets.
+
+        `granule_position` is the position after the last of them. The first call begins the
+        stream; `last` ends it.
+        """
+        for number, data in enumerate(packets, start=1):
+            packet = _ogg.ogg_packet(
+                packet=ctypes.cast(data, _uchar_pointer),
+                bytes=len(data),
+                b_o_s=not self._begun,
+                e_o_s=last and number == len(packets),
+                granulepos=granule_position,
+            )
+            self._begun = True
+            if _library.ogg_stream_packetin(self._stream, packet) != 0:
+                raise OggError("libogg refused a packet")
+        pages = b""
+        while _library.ogg_stream_flush(self._stream, self._page):
+            pages += _header(self._page) + _body(self._page)
+        return pages
+
+
+class OggReader:
+    """Bytes in, split anywhere; packets out.
+
+    Nothing stops the reader: what can't be used is skipped and counted in `damage`, under
+    `skipped-bytes` (no page, or a wrong CRC), `hole` (page numbers jump), `foreign-page`
+    (another stream's), `broken-packet` (a continuation that doesn't fit). A page that begins a
+    stream replaces the one in progress. At most one page is kept in memory.
+    """
+
+    def __init__(self) -> None:
+        self.damage: Counter[str] = Counter()
+        self._sync = _ogg.ogg_sync_state()
+        _library.ogg_sync_init(self._sync)
+        weakref.finalize(self, _library.ogg_sync_clear, self._sync)
+        self._page = _ogg.ogg_page()
+        self._packet = _ogg.ogg_packet()
+        self._stream = _ogg.ogg_stream_state()
+        weakref.finalize(self, _library.ogg_stream_clear, self._stream)
+        self._begun = False
+        self._unfinished = False
+
+    def feed(self, data: bytes) -> list[Packet]:
+        """The packets that are complete now that `data` has come."""
+        ctypes.memmove(_sync_buffer(self._sync, len(data)), data, len(data))
+        _library.ogg_sync_wrote(self._sync, len(data))
+        return [packet for _ in self._pages() for packet in self._packets()]
+
+    def _pages(self) -> Iterator[None]:
+        """Bring each complete page into the stream."""
+        while (found := _library.ogg_sync_pageseek(self._sync, self._page)) != 0:
+            if found < 0:
+                self.damage["skipped-bytes"] -= found
+            elif self._take_page():
+                yield
+
+    def _take_page(self) -> bool:
+        flags = self._page.header[5]
+        if flags & _FIRST or not self._begun:
+            _begin(self._stream, _library.ogg_page_serialno(self._page))
+            self._begun, self._unfinished = True, False
+        if _library.ogg_stream_pagein(self._stream, self._page) != 0:
+            self.damage["foreign-page"] += 1
+            return False
+        if bool(flags & _CONTINUED) is not self._unfinished:
+            self.damage["broken-packet"] += 1
+        # A page whose last lacing value is 255 ends within a packet (RFC 3533, section 5).
+        segments = self._page.header[26]
+        self._unfinished = segments > 0 and self._page.header[26 + segments] == 255
+        return True
+
+    def _packets(self) -> Iterator[Packet]:
+        while (found := _library.ogg_stream_packetout(self._stream, self._packet)) != 0:
+            if found < 0:
+                self.damage["hole"] += 1
+                continue
+            data = ctypes.string_at(self._packet.packet, self._packet.bytes)
+            yield Packet(data, bool(self._packet.b_o_s))
+
+
+def _begin(stream: Any, serial: int) -> None:
+    """Begin a new logical stream in a zeroed or used stream state."""
+    _library.ogg_stream_clear(stream)
+    if _library.ogg_stream_init(stream, serial) != 0:
+        raise OggError("libogg has no memory for a stream")
+
+
+def _header(page: Any) -> bytes:
+    return ctypes.string_at(page.header, page.header_len)
+
+
+def _body(page: Any) -> bytes:
+    return ctypes.string_at(page.body, page.body_len)

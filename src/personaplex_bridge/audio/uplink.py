@@ -1,0 +1,109 @@
+"""Caller to model: mu-law at 8 kHz in, Ogg Opus pages out.
+
+Two paths. `native` encodes at 8 kHz and leaves the change of rate to the model's decoder: 2.5 ms
+of delay. `soxr` resamples to the model's 24 kHz first: the same sound, about 43 ms later and for
+more CPU (benchmarks/). It is there for comparison.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+import soxr
+
+from personaplex_bridge.audio import mulaw
+from personaplex_bridge.audio.mulaw import Pcm
+from personaplex_bridge.audio.oggopus import GRANULE_RATE_HZ, OggOpusWriter
+from personaplex_bridge.audio.opus import Application, OpusEncoder
+
+MODEL_RATE_HZ = 24_000
+PACKET_MS = 20
+
+
+class UplinkTranscoder:
+    """One call's caller audio on its way to the model."""
+
+    def __init__(
+        self,
+        encoder: OpusEncoder,
+        rate_hz: int,
+        packets_per_page: int,
+        resampler: soxr.ResampleStream | None = None,
+    ) -> None:
+        self.packets = 0
+        self._encoder = encoder
+        self._resampler = resampler
+        self._packets_per_page = packets_per_page
+        self._granules_per_sample = GRANULE_RATE_HZ // rate_hz
+        self._writer = OggOpusWriter(
+            serial=secrets.randbits(31),
+            pre_skip=encoder.lookahead * self._granules_per_sample,
+            input_rate_hz=mulaw.SAMPLE_RATE_HZ,
+            frame_samples=encoder.samples_per_frame * self._granules_per_sample,
+        )
+        self._samples: Pcm = np.empty(0, np.int16)
+        self._packets: list[bytes] = []
+        self._mulaw_bytes = 0
+
+    def headers(self) -> bytes:
+        """The stream's header pages. First, and once."""
+        return b"".join(self._writer.headers())
+
+    def feed(self, caller: bytes) -> list[bytes]:
+        """The pages that are complete now that `caller` (mu-law, any length) has come."""
+        self._mulaw_bytes += len(caller)
+        pcm = mulaw.decode(caller)
+        if self._resampler is not None:
+            pcm = self._resampler.resample_chunk(pcm)
+        self._encode(pcm)
+        return self._full_pages()
+
+    def flush(self) -> bytes:
+        """The last pages, which end the stream: it decodes to as many samples as were fed."""
+        if self._resampler is not None:
+            self._encode(self._resampler.resample_chunk(np.empty(0, np.int16), last=True))
+        # The decoder lags by the lookahead: so much silence pushes the last sample out.
+        size = self._encoder.samples_per_frame
+        tail = len(self._samples) + self._encoder.lookahead
+        self._encode(np.zeros(-(-tail // size) * size - len(self._samples), np.int16))
+        total = self._mulaw_bytes * GRANULE_RATE_HZ // mulaw.SAMPLE_RATE_HZ
+        return self._writer.last_page(self._packets, total)
+
+    def _encode(self, pcm: Pcm) -> None:
+        samples = np.concatenate((self._samples, pcm)) if len(self._samples) else pcm
+        size = self._encoder.samples_per_frame
+        whole = len(samples) // size * size
+        for begin in range(0, whole, size):
+            self._packets.append(self._encoder.encode(samples[begin : begin + size]))
+        self._samples = samples[whole:]
+        self.packets += whole // size
+
+    def _full_pages(self) -> list[bytes]:
+        pages = []
+        while len(self._packets) >= self._packets_per_page:
+            pages.append(self._writer.page(self._packets[: self._packets_per_page]))
+            del self._packets[: self._packets_per_page]
+        return pages
+
+
+def native_uplink(packets_per_page: int = 4) -> UplinkTranscoder:
+    """Encode at 8 kHz; libopus at the other end changes the rate."""
+    rate_hz = mulaw.SAMPLE_RATE_HZ
+    encoder = OpusEncoder(
+        rate_hz, application=Application.LOW_DELAY, bitrate=48_000, complexity=5
+    )
+    return UplinkTranscoder(encoder, rate_hz, packets_per_page)
+
+
+def soxr_uplink(packets_per_page: int = 4) -> UplinkTranscoder:
+    """Resample to 24 kHz with soxr HQ, then encode."""
+    encoder = OpusEncoder(
+        MODEL_RATE_HZ, application=Application.LOW_DELAY, bitrate=64_000, complexity=5
+    )
+    resampler = soxr.ResampleStream(mulaw.SAMPLE_RATE_HZ, MODEL_RATE_HZ, 1, "int16", "HQ")
+    return UplinkTranscoder(encoder, MODEL_RATE_HZ, packets_per_page, resampler)
+
+
+UPLINKS = {"native": native_uplink, "soxr": soxr_uplink}
+"""By the value of the TRANSCODER setting."""

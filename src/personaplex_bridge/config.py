@@ -1,0 +1,213 @@
+"""Settings: read once from the environment, checked, frozen, passed down.
+
+`.env.example` documents every variable for users.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from personaplex_bridge.errors import ConfigError, WrongValue
+
+T = TypeVar("T")
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+TRANSCODERS = ("native", "soxr")
+CHAT_PATH = "/api/chat"
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_SECRETS = frozenset({"TWILIO_AUTH_TOKEN"})
+_YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a bridge can be told. The defaults suit a laptop."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    public_url: str | None = None
+    """Scheme and host as Twilio sees them, without a trailing slash."""
+    personaplex_url: str | None = None
+    """ws or wss, ending in /api/chat; None for a stand-in of our own."""
+    personaplex_tls_verify: bool = True
+    personaplex_capacity: int = 1
+    handshake_timeout_s: float = 30.0
+    persona: str = "assistant"
+    personas_file: Path | None = None
+    transcoder: str = "native"
+    packets_per_page: int = 4
+    uplink_backlog_ms: int = 1000
+    log_level: str = "INFO"
+    twilio_account_sid: str | None = None
+    twilio_auth_token: str | None = field(default=None, repr=False)
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings in an environment. An empty value counts as unset.
+
+    Raises:
+        ConfigError: names every wrong value and what is allowed.
+    """
+    defaults = Settings()
+    reader = _Reader(environ)
+    settings = Settings(
+        host=reader.get("HOST", _host, defaults.host),
+        port=reader.get("PORT", _integer(0, 65535), defaults.port),
+        public_url=reader.get("PUBLIC_URL", _public_url, None),
+        personaplex_url=reader.get("PERSONAPLEX_URL", _personaplex_url, None),
+        personaplex_tls_verify=reader.get("PERSONAPLEX_TLS_VERIFY", _flag, True),
+        personaplex_capacity=reader.get(
+            "PERSONAPLEX_CAPACITY", _integer(1, 1000), defaults.personaplex_capacity
+        ),
+        handshake_timeout_s=reader.get(
+            "HANDSHAKE_TIMEOUT", _seconds(0.1, 600), defaults.handshake_timeout_s
+        ),
+        persona=reader.get("PERSONA", str, defaults.persona),
+        personas_file=reader.get("PERSONAS_FILE", _existing_file, None),
+        transcoder=reader.get("TRANSCODER", _choice(TRANSCODERS), defaults.transcoder),
+        packets_per_page=reader.get(
+            "PACKETS_PER_PAGE", _one_of(1, 2, 4), defaults.packets_per_page
+        ),
+        uplink_backlog_ms=reader.get(
+            "UPLINK_BACKLOG_MS", _integer(80, 10_000), defaults.uplink_backlog_ms
+        ),
+        log_level=reader.get("LOG_LEVEL", _level, defaults.log_level),
+        twilio_account_sid=reader.get("TWILIO_ACCOUNT_SID", _account_sid, None),
+        twilio_auth_token=reader.get("TWILIO_AUTH_TOKEN", _secret, None),
+    )
+    if reader.wrong:
+        raise ConfigError(*reader.wrong)
+    return settings
+
+
+class _Reader:
+    """Reads one variable at a time and remembers what was wrong, to tell it all at once."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.wrong: list[WrongValue] = []
+        self._environ = environ
+
+    def get(self, variable: str, parse: Callable[[str], T], default: T) -> T:
+        """The parsed value. `parse` raises ValueError with what is allowed."""
+        value = self._environ.get(variable, "").strip()
+        if not value:
+            return default
+        try:
+            return parse(value)
+        except ValueError as error:
+            shown = "(hidden)" if variable in _SECRETS else value
+            self.wrong.append(WrongValue(variable, shown, str(error)))
+            return default
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not (value.isascii() and value.isdigit() and low <= int(value[:12]) <= high):
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _one_of(*numbers: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        return int(_choice([str(number) for number in numbers])(value))
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        allowed = f"seconds from {low:g} to {high:g}"
+        try:
+            seconds = float(value)
+        except ValueError:
+            raise ValueError(allowed) from None
+        if not low <= seconds <= high:
+            raise ValueError(allowed)
+        return seconds
+
+    return parse
+
+
+def _choice(options: tuple[str, ...] | list[str]) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in options:
+            raise ValueError(f"one of {', '.join(options)}")
+        return value
+
+    return parse
+
+
+def _level(value: str) -> str:
+    return _choice(LOG_LEVELS)(value.upper())
+
+
+def _flag(value: str) -> bool:
+    if value.lower() in _YES:
+        return True
+    if value.lower() in _NO:
+        return False
+    raise ValueError("yes or no")
+
+
+def _host(value: str) -> str:
+    if any(char.isspace() or char in "/@?#" for char in value):
+        raise ValueError("an address or host name to listen on, such as 127.0.0.1 or 0.0.0.0")
+    return value
+
+
+def _account_sid(value: str) -> str:
+    if not re.fullmatch(r"AC[0-9a-fA-F]{32}", value):
+        raise ValueError("AC followed by 32 hexadecimal digits, from Twilio's console")
+    return value
+
+
+def _secret(value: str) -> str:
+    if any(char.isspace() for char in value):
+        raise ValueError("a token without spaces, from Twilio's console")
+    return value
+
+
+def _existing_file(value: str) -> Path:
+    path = Path(value).expanduser()
+    if not path.is_file():
+        raise ValueError("the path of a file that exists")
+    return path
+
+
+def _public_url(value: str) -> str:
+    allowed = "https://host (Twilio needs TLS; http only for this machine), without path or query"
+    parts = _split(value, allowed)
+    if parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query:
+        raise ValueError(allowed)
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
+        raise ValueError(allowed)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _personaplex_url(value: str) -> str:
+    allowed = "ws://, wss://, http:// or https://, a host, with or without /api/chat, no query"
+    parts = _split(value, allowed)
+    scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(parts.scheme)
+    if scheme is None or parts.query:
+        raise ValueError(allowed)
+    path = parts.path.rstrip("/").removesuffix(CHAT_PATH)
+    return f"{scheme}://{parts.netloc}{path}{CHAT_PATH}"
+
+
+def _split(value: str, allowed: str) -> SplitResult:
+    try:
+        parts = urlsplit(value)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        raise ValueError(allowed) from None
+    if not usable or parts.username is not None or parts.fragment:
+        raise ValueError(allowed)
+    return parts

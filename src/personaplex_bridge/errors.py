@@ -1,0 +1,106 @@
+"""Every error this package raises, as one tree.
+
+    BridgeError
+    ├── ConfigError            settings are wrong; names each, its value, what is allowed
+    ├── PersonaError           a persona can't be used; says which and why
+    ├── LocalProtocolError     *we* tried something the protocol forbids: a bug of ours
+    ├── MessageError           one message from Twilio or the model is not as the contract says
+    ├── AudioError             audio that can't be read or written
+    │   ├── OggError           a page or stream that libogg refuses
+    │   └── OpusError          a packet that libopus refuses
+    ├── StreamError            the Twilio media stream ended the wrong way
+    └── ModelError             the model server failed this call
+        ├── ModelBusy          every line to the model server is taken
+        ├── ModelUnavailable   no connection: refused, TLS, DNS, HTTP status
+        ├── HandshakeTimeout   connected, but no 0x00 in time
+        └── ModelClosed        the server closed a connection that we wanted to keep
+
+Low layers raise these; only the edges (session, server, command line) turn them into a close
+code, a status or a log line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class BridgeError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrongValue:
+    """A setting, the value it has, and what would be allowed. Secrets are not shown."""
+
+    variable: str
+    value: str
+    allowed: str
+
+    def __str__(self) -> str:
+        """One line for the person who has to mend it."""
+        return f"{self.variable}={self.value!r} is not allowed: {self.allowed}"
+
+
+class ConfigError(BridgeError):
+    """One or more settings have values that are not allowed; names every one of them."""
+
+    def __init__(self, *wrong: WrongValue) -> None:
+        super().__init__("\n".join(str(value) for value in wrong))
+        self.wrong = wrong
+
+
+class PersonaError(BridgeError):
+    """A persona, voice or prompt that the model server would choke on."""
+
+
+class LocalProtocolError(BridgeError):
+    """We are about to break the protocol ourselves."""
+
+
+class MessageError(BridgeError):
+    """One message is malformed. `reason` is a short fixed word, fit for a counter."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+class AudioError(BridgeError):
+    """Audio that can't be read or written."""
+
+
+class OggError(AudioError):
+    """Bytes that are no acceptable Ogg stream."""
+
+
+class OpusError(AudioError):
+    """libopus refused a packet or a setting."""
+
+
+class StreamError(BridgeError):
+    """The Twilio media stream did not go as Twilio's contract says."""
+
+
+class ModelError(BridgeError):
+    """The model server failed this call."""
+
+
+class ModelBusy(ModelError):
+    """Every line to the model server is taken by another call."""
+
+
+class ModelUnavailable(ModelError):
+    """No usable connection to the model server."""
+
+
+class HandshakeTimeout(ModelError):
+    """The model server accepted the connection but never said it was ready."""
+
+
+class ModelClosed(ModelError):
+    """The model server ended a connection that we wanted to keep. `code` is its close code."""
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        text = f"model server closed the connection with code {code}"
+        super().__init__(f"{text}: {reason}" if reason else text)
+        self.code = code

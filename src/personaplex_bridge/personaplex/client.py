@@ -1,0 +1,155 @@
+"""A connection to a model server: a thin shell around a `websockets` client.
+
+What the server is like decides the settings here (docs/protocol.md): it answers no pings before
+its handshake, so keepalive starts after it; it never answers the close of a client that is still
+waiting, so nobody waits for that; it sends no compressed frames worth having.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from personaplex_bridge.errors import HandshakeTimeout, ModelClosed, ModelUnavailable
+from personaplex_bridge.personaplex.messages import Handshake, Message
+from personaplex_bridge.personaplex.protocol import LineProtocol, LineState
+from personaplex_bridge.personaplex.voices import Role, chat_url
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""Longest message read from the model; its own are under 500 bytes."""
+
+MAX_QUEUED_MESSAGES = 64
+"""Messages read ahead (about 2.5 s); beyond that the server is pushed back."""
+
+OPEN_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 0.5
+PING_INTERVAL_S = 20.0
+"""RunPod's proxy cuts WebSockets that are idle for about 100 s."""
+PONG_TIMEOUT_S = 20.0
+WRITE_LIMIT_BYTES = 4096
+"""Audio (about half a second) handed to the transport before sending waits: backlog belongs where
+it is bounded by media time."""
+
+
+class PersonaPlexLine:
+    """One connection to one model server, for one call. Use `open_line` to get one."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._protocol = LineProtocol()
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        """How many messages were ignored, by reason."""
+        return self._protocol.ignored
+
+    async def handshake(self, timeout_s: float) -> None:
+        """Wait until the model has taken in its prompts: seconds, not milliseconds.
+
+        Raises:
+            HandshakeTimeout: no 0x00 in time.
+            ModelClosed: the server closed instead.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for message in self.messages():
+                    if isinstance(message, Handshake):
+                        return
+        except TimeoutError:
+            raise HandshakeTimeout(f"no handshake within {timeout_s:g} s") from None
+
+    async def send_audio(self, ogg: bytes) -> None:
+        """Send Ogg Opus bytes to the model. Waits while the socket is backed up.
+
+        Raises:
+            ModelClosed: the connection is gone.
+            LocalProtocolError: before the handshake.
+        """
+        frame = self._protocol.send_audio(ogg)
+        try:
+            await self._socket.send(frame)
+        except ConnectionClosed as error:
+            raise _model_closed(error) from error
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """What the model sends, in order, without what the protocol ignores. Never ends by itself.
+
+        Raises:
+            ModelClosed: the server closed. It has no good reason to, so even 1000 is an error.
+        """
+        recv, receive = self._socket.recv, self._protocol.receive
+        try:
+            while True:
+                message = receive(await recv())
+                if message is not None:
+                    yield message
+        except ConnectionClosed as error:
+            raise _model_closed(error) from error
+
+    async def keepalive(self) -> None:
+        """Ping for ever. Only after the handshake: before it the server answers none.
+
+        Raises:
+            ModelClosed: no pong in time, or the connection is gone.
+        """
+        try:
+            while True:
+                await asyncio.sleep(PING_INTERVAL_S)
+                async with asyncio.timeout(PONG_TIMEOUT_S):
+                    await (await self._socket.ping())
+        except TimeoutError:
+            raise ModelClosed(1006, f"no pong within {PONG_TIMEOUT_S:g} s") from None
+        except ConnectionClosed as error:
+            raise _model_closed(error) from error
+
+    async def close(self) -> None:
+        """Close the connection, within `CLOSE_TIMEOUT_S`."""
+        if self._protocol.state is LineState.WAITING:
+            # The server doesn't answer now, and the sooner it sees us gone the better.
+            self._socket.close_timeout = 0.01
+        await self._socket.close()
+
+
+@asynccontextmanager
+async def open_line(
+    server: str, role: Role, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[PersonaPlexLine]:
+    """A connection to the model server at `server` (ws or wss, with its path), closed on exit.
+
+    Raises:
+        ModelUnavailable: refused, no such host, TLS trouble, or an HTTP status other than 101.
+    """
+    try:
+        socket = await connect(
+            chat_url(server, role),
+            ssl=tls,
+            compression=None,
+            ping_interval=None,
+            open_timeout=OPEN_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            max_size=MAX_MESSAGE_BYTES,
+            max_queue=MAX_QUEUED_MESSAGES,
+            write_limit=WRITE_LIMIT_BYTES,
+        )
+    except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
+        # The server's address may be told; the URL with its prompt may not.
+        raise ModelUnavailable(f"no connection to {server}: {error}") from error
+    line = PersonaPlexLine(socket)
+    try:
+        yield line
+    finally:
+        await line.close()
+
+
+def _model_closed(error: ConnectionClosed) -> ModelClosed:
+    received = error.rcvd
+    if received is not None:
+        return ModelClosed(received.code, received.reason)
+    if error.sent is not None:
+        return ModelClosed(error.sent.code, error.sent.reason)
+    return ModelClosed(1006, "connection lost")

@@ -1,0 +1,54 @@
+"""What may be asked of a model server when connecting: one of 18 voices, and a prompt.
+
+The server joins the voice's name to a path and loads it, and dies without a word on anything it
+doesn't like, so everything is checked here, before connecting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote_plus, urlencode, urlsplit, urlunsplit
+
+from personaplex_bridge.errors import PersonaError
+
+VOICES = frozenset(
+    [f"NAT{gender}{number}" for gender in "FM" for number in range(4)]
+    + [f"VAR{gender}{number}" for gender in "FM" for number in range(5)]
+)
+"""NAT are natural, VAR are varied; F are female, M are male."""
+
+MAX_ENCODED_PROMPT_BYTES = 8000
+"""The server takes request lines up to about 8,190 bytes: a URL-encoded prompt of 8,100 passed,
+one of 8,300 got HTTP 400."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Who the model is to be in a call.
+
+    Raises:
+        PersonaError: the voice is unknown, or the prompt is empty or too long.
+    """
+
+    voice: str
+    text_prompt: str
+
+    def __post_init__(self) -> None:
+        """Refuse what the model server would choke on."""
+        if self.voice not in VOICES:
+            raise PersonaError(f"voice {self.voice[:40]!r} is not one of {', '.join(sorted(VOICES))}")
+        if not self.text_prompt.strip():
+            raise PersonaError("text_prompt is empty: the model server dies of that")
+        size = len(quote_plus(self.text_prompt))
+        if size > MAX_ENCODED_PROMPT_BYTES:
+            raise PersonaError(
+                f"text_prompt takes {size} bytes when URL-encoded; "
+                f"the model server allows {MAX_ENCODED_PROMPT_BYTES}"
+            )
+
+
+def chat_url(server: str, role: Role) -> str:
+    """The WebSocket URL of a call. Never a `seed`: the server dies of it."""
+    parts = urlsplit(server)
+    query = urlencode({"voice_prompt": f"{role.voice}.pt", "text_prompt": role.text_prompt})
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))

@@ -1,0 +1,242 @@
+"""`BridgeSession`: one call, from the media socket's first message to both sockets' close."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from personaplex_bridge.audio.backlog import MulawBacklog
+from personaplex_bridge.audio.downlink import DOWNLINKS
+from personaplex_bridge.audio.mulaw import FRAME_BYTES
+from personaplex_bridge.audio.uplink import UPLINKS
+from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
+from personaplex_bridge.config import Settings
+from personaplex_bridge.errors import ModelBusy, ModelError, StreamError
+from personaplex_bridge.logs import Log
+from personaplex_bridge.personaplex.messages import Audio, Message, ServerError, Text
+from personaplex_bridge.personaplex.text import WordJoiner
+from personaplex_bridge.personaplex.voices import Role
+from personaplex_bridge.personas import Choice
+from personaplex_bridge.record import CallRecord, EndedBy, Ending, Word
+from personaplex_bridge.twilio.inbound import Dtmf, Media, Start, Stop
+from personaplex_bridge.twilio.stream import MediaStream
+
+START_TIMEOUT_S = 10.0
+"""Twilio sends `start` right after connecting."""
+
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1002, 1011, 1013
+
+
+class ModelLine(Protocol):
+    """What a session needs of a model, whichever server it runs on."""
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        """How many messages were ignored, by reason."""
+        ...
+
+    async def handshake(self, timeout_s: float) -> None:
+        """Return once the model listens; raise ModelError if it doesn't in time."""
+        ...
+
+    async def send_audio(self, ogg: bytes) -> None:
+        """Give the model Ogg Opus bytes."""
+        ...
+
+    def messages(self) -> AsyncIterator[Message]:
+        """The model's audio and text; raises ModelError when it ends."""
+        ...
+
+    async def keepalive(self) -> None:
+        """Keep the line up; raise ModelError when it is dead. Never returns."""
+        ...
+
+
+Connect = Callable[[Role], AbstractAsyncContextManager[ModelLine]]
+ChooseRole = Callable[[Mapping[str, str]], Choice]
+
+
+class _CallOver(Exception):  # noqa: N818 - a signal among a session's own loops, no error
+    """Ends the session's TaskGroup."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
+class BridgeSession:
+    """One call. `run` it once.
+
+    The caller's audio passes through a backlog bounded by media time (UPLINK_BACKLOG_MS): before
+    the model's handshake it keeps the latest words, and later it absorbs a model that pushes
+    back, without the Twilio socket ever waiting. Model audio is pushed back instead of kept: the
+    line reads no further while the Twilio socket is full.
+    """
+
+    def __init__(
+        self,
+        stream: MediaStream,
+        connect: Connect,
+        choose_role: ChooseRole,
+        settings: Settings,
+        log: Log,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.record = CallRecord()
+        self._stream = stream
+        self._connect = connect
+        self._choose_role = choose_role
+        self._handshake_timeout_s = settings.handshake_timeout_s
+        self._log = log
+        self._clock = clock
+        self._began = clock.now()
+        self._page_bytes = settings.packets_per_page * FRAME_BYTES
+        self._backlog = MulawBacklog(settings.uplink_backlog_ms)
+        self._page_is_waiting = asyncio.Event()
+        self._uplink = UPLINKS[settings.transcoder](settings.packets_per_page)
+        self._downlink = DOWNLINKS[settings.transcoder]()
+        self._words = WordJoiner()
+
+    async def run(self) -> CallRecord:
+        """Bridge the call until either side ends it, then close the other.
+
+        Errors of either side end in the record, not in an exception. Cancelling ends the call
+        with close code 1001 (going away) and passes on.
+        """
+        ending = Ending(EndedBy.BRIDGE, "internal error", INTERNAL_ERROR)
+        try:
+            ending = await self._bridge()
+        except asyncio.CancelledError:
+            ending = Ending(EndedBy.BRIDGE, "shutting down", GOING_AWAY)
+            raise
+        finally:
+            self._finish(ending)
+            await self._stream.close(ending.close_code, ending.reason)
+        return self.record
+
+    async def _bridge(self) -> Ending:
+        """Run the call's loops; whatever ends one of them ends the call."""
+        ending = None
+        try:
+            start = await self._stream.start(START_TIMEOUT_S)
+            choice = self._open_record(start)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._hear_caller(), name="hear-caller")
+                group.create_task(self._talk_to_model(choice.role), name="talk-to-model")
+        except* (_CallOver, ModelError, StreamError) as group:
+            ending = _ending_after(_first(group))
+        assert ending is not None  # noqa: S101 - the loops only end by an exception
+        return ending
+
+    def _open_record(self, start: Start) -> Choice:
+        self._began = self._clock.now()
+        choice = self._choose_role(start.custom_parameters)
+        for warning in choice.warnings:
+            self._log.warning("%s", warning)
+        self.record.call_sid, self.record.stream_sid = start.call_sid, start.stream_sid
+        self.record.persona = choice.persona
+        self._log.info("call begins: %s, persona %s", start.call_sid, choice.persona)
+        return choice
+
+    async def _hear_caller(self) -> None:
+        """Twilio socket to backlog. Never waits for the model."""
+        record, backlog = self.record, self._backlog
+        async for event in self._stream.events():
+            match event:
+                case Media(payload=payload):
+                    backlog.append(payload)
+                    record.caller_frames += len(payload) // FRAME_BYTES
+                    if len(backlog) >= self._page_bytes:
+                        self._page_is_waiting.set()
+                case Dtmf(digit=digit):
+                    record.keys += digit[:1]
+                case Stop():
+                    raise _CallOver(Ending(EndedBy.CALLER, "the caller hung up", NORMAL))
+                case _:
+                    pass
+        raise _CallOver(Ending(EndedBy.CALLER, "Twilio closed without a stop", NORMAL))
+
+    async def _talk_to_model(self, role: Role) -> None:
+        """The model's side, from connecting to closing."""
+        async with self._connect(role) as line:
+            try:
+                await line.handshake(self._handshake_timeout_s)
+                self.record.handshake_s = self._elapsed_s()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._send_uplink(line), name="uplink")
+                    group.create_task(self._play_downlink(line), name="downlink")
+                    group.create_task(line.keepalive(), name="keepalive")
+            finally:
+                self.record.ignored_messages.update(line.ignored)
+
+    async def _send_uplink(self, line: ModelLine) -> None:
+        """Backlog to model, in pages aligned to the model's frame."""
+        await line.send_audio(self._uplink.headers())
+        while True:
+            await self._page_is_waiting.wait()
+            self._page_is_waiting.clear()
+            for page in self._uplink.feed(self._backlog.take(self._page_bytes)):
+                await line.send_audio(page)
+
+    async def _play_downlink(self, line: ModelLine) -> None:
+        """Model to Twilio socket."""
+        record = self.record
+        async for message in line.messages():
+            match message:
+                case Audio(payload=ogg):
+                    mulaw = self._downlink.feed(ogg)
+                    if mulaw:
+                        if record.first_audio_s is None:
+                            record.first_audio_s = self._elapsed_s()
+                        record.downlink_frames += len(mulaw) // FRAME_BYTES
+                        await self._stream.play(mulaw)
+                case Text(piece=piece):
+                    self._keep(self._words.feed(piece))
+                case ServerError(message=text):
+                    self._log.warning("the model server reports: %s", text[:200])
+                case _:
+                    pass
+
+    def _keep(self, words: list[str]) -> None:
+        at_s = self._elapsed_s()
+        self.record.words.extend(Word(at_s, word) for word in words)
+
+    def _finish(self, ending: Ending) -> None:
+        record = self.record
+        self._keep(self._words.flush())
+        record.ending = ending
+        record.duration_s = self._elapsed_s()
+        record.dropped_frames = self._backlog.dropped_frames
+        record.uplink_packets = self._uplink.packets
+        record.model_packets = self._downlink.packets
+        record.bad_messages = self._stream.bad_messages
+        record.audio_damage = self._downlink.damage
+        level = logging.INFO if ending.close_code in (NORMAL, GOING_AWAY) else logging.WARNING
+        self._log.log(level, "%s", record.summary())
+
+    def _elapsed_s(self) -> float:
+        return self._clock.now() - self._began
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that came first: the others are its consequences."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _ending_after(error: BaseException) -> Ending:
+    """The one place where errors become close codes."""
+    match error:
+        case _CallOver():
+            return error.ending
+        case ModelBusy():
+            return Ending(EndedBy.MODEL, str(error), TRY_AGAIN_LATER)
+        case ModelError():
+            return Ending(EndedBy.MODEL, str(error), INTERNAL_ERROR)
+        case _:
+            return Ending(EndedBy.CALLER, str(error), PROTOCOL_ERROR)

@@ -1,0 +1,290 @@
+"""Twilio's stand-in: a phone call as Twilio would carry it, from webhook to hang-up.
+
+It posts the webhook (signed if it has the token), obeys the TwiML, opens the media socket, sends
+a frame every 20 ms, plays what comes back from a buffer like Twilio's, and hangs up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import ClientWebSocketResponse, WSMsgType
+from multidict import MultiDict
+
+from personaplex_bridge.audio import mulaw
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE
+from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
+from personaplex_bridge.errors import BridgeError, MessageError
+from personaplex_bridge.simulator.obey import ConnectStream, Hangup, Reject, Say, read_twiml
+from personaplex_bridge.simulator.playout import Playout, PlayoutOverflow
+from personaplex_bridge.twilio import inbound, outbound, signature
+from personaplex_bridge.twilio.outbound import Clear, PlayMedia, SendMark
+
+FRAME_S = 0.02
+WEBHOOK_TIMEOUT_S = 15.0
+"""Twilio gives a webhook so long."""
+
+AUDIBLE = 400
+"""A frame with a sample beyond this (of 32,768) is heard as sound."""
+
+
+class CallFailed(BridgeError):
+    """The call could not be made; the message is what an operator would want to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """Who calls whom, and what happens in the call. `speech` is mu-law at 8 kHz."""
+
+    webhook_url: str
+    speech: bytes
+    caller: str = "+15550111"
+    called: str = "+15550100"
+    account_sid: str = "AC" + "0" * 32
+    auth_token: str | None = field(default=None, repr=False)
+    keys: tuple[tuple[float, str], ...] = ()
+    """DTMF: (seconds into the stream, digit)."""
+    hang_up_after_s: float | None = None
+    """Fixed length; without it the caller hangs up once all is said and heard."""
+    quiet_s: float = 2.0
+    patience_s: float = 30.0
+    """How much longer than their own speech the caller stays at most."""
+
+
+@dataclass(slots=True)
+class PhoneReport:
+    """What happened, as seen from the phone. Times are seconds since the stream's start."""
+
+    call_sid: str
+    webhook_s: float = 0.0
+    frames_sent: int = 0
+    media_messages: int = 0
+    media_bytes: int = 0
+    unheard_bytes: int = 0
+    """Received, but still in the playout buffer at the end."""
+    underruns: int = 0
+    first_media_s: float | None = None
+    first_sound_s: float | None = None
+    close_code: int | None = None
+    """The code our server closed the media socket with; None if the caller hung up first."""
+    outcome: str = ""
+    said_by_twilio: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """What Twilio would have complained about."""
+    heard: bytearray = field(default_factory=bytearray)
+    """What the caller heard, frame by frame on the same clock as their own speech."""
+    sent_at: list[float] = field(default_factory=list)
+    """Clock reading before each frame was sent."""
+    media_at: list[float] = field(default_factory=list)
+    """Clock reading at each media message's arrival."""
+
+
+class PhoneCall:
+    """One call. `run` it once; `report` fills while it runs."""
+
+    def __init__(self, plan: CallPlan, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.report = PhoneReport(call_sid="CA" + secrets.token_hex(16))
+        self._plan = plan
+        self._clock = clock
+        self._stream_sid = "MZ" + secrets.token_hex(16)
+        self._sequence_number = 0
+        self._playout = Playout()
+        self._began = 0.0
+        self._last_sound_s = 0.0
+
+    async def run(self) -> PhoneReport:
+        """Make the call.
+
+        Raises:
+            CallFailed: the webhook or the media socket can't be reached, or the answer to either
+                is none that Twilio would accept.
+        """
+        async with aiohttp.ClientSession() as http:
+            for verb in read_twiml(await self._ask_webhook(http)):
+                match verb:
+                    case ConnectStream(url, parameters):
+                        await self._talk(http, url, parameters)
+                        if self.report.close_code is None:
+                            break  # the caller hung up: Twilio runs nothing more
+                    case Reject(reason):
+                        self.report.outcome = f"rejected: {reason}"
+                        break
+                    case Hangup():
+                        self.report.outcome += ", then hung up by TwiML"
+                        break
+                    case Say(text):
+                        self.report.said_by_twilio.append(text)
+            else:
+                self.report.outcome += ", at the end of the TwiML"
+        return self.report
+
+    async def _ask_webhook(self, http: aiohttp.ClientSession) -> str:
+        plan, began = self._plan, self._clock.now()
+        form = {
+            "CallSid": self.report.call_sid,
+            "AccountSid": plan.account_sid,
+            "From": plan.caller,
+            "To": plan.called,
+            "CallStatus": "ringing",
+            "Direction": "inbound",
+            "ApiVersion": "2010-04-01",
+        }
+        timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
+        try:
+            async with http.post(
+                plan.webhook_url,
+                data=form,
+                headers=self._signed(plan.webhook_url, form),
+                timeout=timeout,
+            ) as response:
+                text = await response.text()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise CallFailed(f"no answer from {plan.webhook_url}: {error}") from error
+        if response.status != 200:
+            raise CallFailed(f"{plan.webhook_url} answered HTTP {response.status}: {text[:200]}")
+        self.report.webhook_s = self._clock.now() - began
+        return text
+
+    def _signed(self, url: str, form: Mapping[str, str]) -> MultiDict[str]:
+        token = self._plan.auth_token
+        return MultiDict({signature.HEADER: signature.sign(token, url, form)} if token else {})
+
+    async def _talk(
+        self, http: aiohttp.ClientSession, url: str, parameters: dict[str, str]
+    ) -> None:
+        try:
+            socket = await http.ws_connect(url, headers=self._signed(url, {}), compress=0)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise CallFailed(f"no media socket at {url}: {error}") from error
+        async with socket:
+            await socket.send_str(inbound.serialize(inbound.Connected()))
+            await self._send(socket, self._start(parameters))
+            self._began = self._clock.now()
+            listening = asyncio.create_task(self._listen(socket), name="phone-listen")
+            try:
+                await self._speak_and_play(socket, listening)
+            except ConnectionError:
+                await listening
+            finally:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+        self._conclude()
+
+    async def _speak_and_play(
+        self, socket: ClientWebSocketResponse, listening: asyncio.Task[None]
+    ) -> None:
+        """Every 20 ms: send a frame, hear a frame; until either side has had enough."""
+        keys = list(self._plan.keys)
+        frame_number = 0
+        while not listening.done():
+            if self._is_done(frame_number):
+                await self._hang_up(socket)
+                return
+            while keys and keys[0][0] <= frame_number * FRAME_S:
+                digit = keys.pop(0)[1]
+                await self._send(socket, inbound.Dtmf(self._stream_sid, self._next(), digit))
+            await self._send_frame(socket, frame_number)
+            await self._hear_frame(socket, frame_number)
+            frame_number += 1
+            await self._clock.sleep_until(self._began + frame_number * FRAME_S)
+
+    async def _send_frame(self, socket: ClientWebSocketResponse, number: int) -> None:
+        begin = number * FRAME_BYTES
+        payload = self._plan.speech[begin : begin + FRAME_BYTES]
+        payload += SILENCE * (FRAME_BYTES - len(payload))
+        media = inbound.Media(
+            self._stream_sid, self._next(), number + 1, number * 20, payload
+        )
+        self.report.sent_at.append(self._clock.now())
+        await self._send(socket, media)
+        self.report.frames_sent += 1
+
+    async def _hear_frame(self, socket: ClientWebSocketResponse, number: int) -> None:
+        frame, marks = self._playout.play_frame()
+        self.report.heard += frame
+        if frame != _SILENT_FRAME and abs(mulaw.decode(frame)).max() > AUDIBLE:
+            self._last_sound_s = number * FRAME_S
+            if self.report.first_sound_s is None:
+                self.report.first_sound_s = self._last_sound_s
+        await self._echo_marks(socket, marks)
+
+    def _is_done(self, frame_number: int) -> bool:
+        plan, now_s = self._plan, frame_number * FRAME_S
+        if plan.hang_up_after_s is not None:
+            return now_s >= plan.hang_up_after_s
+        spoken_s = len(plan.speech) / mulaw.SAMPLE_RATE_HZ
+        if now_s > spoken_s + plan.patience_s:
+            return True
+        return now_s - max(spoken_s, self._last_sound_s) > plan.quiet_s
+
+    async def _hang_up(self, socket: ClientWebSocketResponse) -> None:
+        sids = (self.report.call_sid, self._plan.account_sid)
+        await self._send(socket, inbound.Stop(self._stream_sid, self._next(), *sids))
+        self.report.outcome = "the caller hung up"
+
+    async def _listen(self, socket: ClientWebSocketResponse) -> None:
+        """Media socket to playout buffer, until our server closes it."""
+        async for message in socket:
+            if message.type is not WSMsgType.TEXT:
+                self.report.problems.append("a binary frame (error 31950)")
+                continue
+            try:
+                await self._obey(socket, outbound.parse(message.data))
+            except (MessageError, PlayoutOverflow) as error:
+                self.report.problems.append(f"{error} (error 31951)")
+        if not self.report.outcome:
+            self.report.close_code = socket.close_code
+            self.report.outcome = f"the server closed the stream with {socket.close_code}"
+
+    async def _obey(self, socket: ClientWebSocketResponse, command: outbound.Outbound) -> None:
+        if command.stream_sid != self._stream_sid:
+            raise MessageError("wrong-stream", command.stream_sid[:40])
+        match command:
+            case PlayMedia(payload=payload):
+                self._take_media(payload)
+            case SendMark(name=name):
+                await self._echo_marks(socket, self._playout.mark(name))
+            case Clear():
+                await self._echo_marks(socket, self._playout.clear())
+
+    def _take_media(self, payload: bytes) -> None:
+        report, now = self.report, self._clock.now()
+        if report.first_media_s is None:
+            report.first_media_s = now - self._began
+        report.media_messages += 1
+        report.media_bytes += len(payload)
+        report.media_at.append(now)
+        if len(payload) % FRAME_BYTES:
+            report.problems.append(f"{len(payload)} bytes of media are no whole frames")
+        self._playout.add(payload)
+
+    async def _echo_marks(self, socket: ClientWebSocketResponse, names: list[str]) -> None:
+        for name in names:
+            await self._send(socket, inbound.Mark(self._stream_sid, self._next(), name))
+
+    def _start(self, parameters: dict[str, str]) -> inbound.Start:
+        return inbound.Start(
+            stream_sid=self._stream_sid,
+            call_sid=self.report.call_sid,
+            account_sid=self._plan.account_sid,
+            sequence_number=self._next(),
+            custom_parameters=parameters,
+        )
+
+    async def _send(self, socket: ClientWebSocketResponse, event: inbound.Inbound) -> None:
+        await socket.send_str(inbound.serialize(event))
+
+    def _next(self) -> int:
+        self._sequence_number += 1
+        return self._sequence_number
+
+    def _conclude(self) -> None:
+        self.report.underruns = self._playout.underruns
+        self.report.unheard_bytes = self._playout.waiting_bytes
+
+
+_SILENT_FRAME = SILENCE * FRAME_BYTES

@@ -1,0 +1,1 @@
+"""Twilio's side of the bridge: Media Streams messages, TwiML, request signatures."""

@@ -1,0 +1,106 @@
+"""The media socket of one call: a thin shell around an aiohttp WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+
+from aiohttp import WSMsgType, web
+
+from personaplex_bridge.errors import MessageError, StreamError
+from personaplex_bridge.logs import Log
+from personaplex_bridge.twilio.inbound import Inbound, Start
+from personaplex_bridge.twilio.outbound import Clear, Outbound, PlayMedia, SendMark, serialize
+from personaplex_bridge.twilio.protocol import StreamProtocol
+
+MAX_MESSAGE_BYTES = 64 * 1024
+"""Longest WebSocket message read from Twilio, whose own are under 500 bytes."""
+
+MAX_BAD_MESSAGES = 100
+"""After so many malformed messages the peer is no Twilio, and the stream is ended."""
+
+_ENDED = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED)
+
+
+class MediaStream:
+    """Events from Twilio, commands to Twilio.
+
+    Malformed messages are counted in `bad_messages` and skipped: one bad frame is not worth a
+    call. Cancelling any method leaves the socket open; `close` ends it.
+    """
+
+    def __init__(self, socket: web.WebSocketResponse, log: Log) -> None:
+        self.bad_messages: Counter[str] = Counter()
+        self._socket = socket
+        self._protocol = StreamProtocol()
+        self._log = log
+
+    async def start(self, timeout_s: float) -> Start:
+        """Wait for the `start` event.
+
+        Raises:
+            StreamError: none came in time, or the socket ended first.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for event in self.events():
+                    if isinstance(event, Start):
+                        return event
+        except TimeoutError:
+            raise StreamError(f"no start message within {timeout_s:g} s") from None
+        raise StreamError("the socket closed before the start message")
+
+    async def events(self) -> AsyncIterator[Inbound]:
+        """Every well-formed event in order, until Twilio closes the socket.
+
+        Raises:
+            StreamError: the transport broke, a message was too long, or too many were bad.
+        """
+        socket, receive = self._socket, self._protocol.receive
+        while True:
+            message = await socket.receive()
+            if message.type is WSMsgType.TEXT:
+                try:
+                    event = receive(message.data)
+                except MessageError as error:
+                    self._count_bad(error)
+                else:
+                    yield event
+            elif message.type in _ENDED:
+                return
+            elif message.type is WSMsgType.ERROR:
+                raise StreamError(f"the socket failed: {message.data}")
+            else:
+                self._count_bad(MessageError("binary-frame", "Twilio sends text frames only"))
+
+    async def play(self, mulaw: bytes) -> None:
+        """Queue mu-law at Twilio. Waits while the socket is backed up."""
+        await self._send(PlayMedia(self._protocol.stream_sid, mulaw))
+
+    async def mark(self, name: str) -> None:
+        """Ask for `name` to be echoed once everything queued before it has played."""
+        await self._send(SendMark(self._protocol.stream_sid, name))
+
+    async def clear(self) -> None:
+        """Drop everything queued at Twilio and not yet played."""
+        await self._send(Clear(self._protocol.stream_sid))
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close the socket with `code`; returns at once if it is closed already."""
+        await self._socket.close(code=code, message=reason.encode()[:120])
+
+    async def _send(self, command: Outbound) -> None:
+        try:
+            await self._socket.send_str(serialize(command))
+        except ConnectionError as error:
+            raise StreamError(f"the socket is gone: {error}") from error
+
+    def _count_bad(self, error: MessageError) -> None:
+        self.bad_messages[error.reason] += 1
+        first = self.bad_messages[error.reason] == 1
+        level = logging.WARNING if first else logging.DEBUG
+        self._log.log(level, "ignored a message from Twilio: %s", error)
+        if self.bad_messages.total() > MAX_BAD_MESSAGES:
+            raise StreamError(f"more than {MAX_BAD_MESSAGES} malformed messages")
