@@ -46,7 +46,7 @@ class Catalogue:
             raise PersonaError(f"no persona {name[:80]!r}; there are: {known}") from None
 
     def extended(self, other: Catalogue) -> Catalogue:
-        """This catalogue with `other`'s entries added; `other` wins where both have one."""
+        """The same catalogue with `other`'s entries added; `other` wins where both have one."""
         return Catalogue({**self.personas, **other.personas}, {**self.numbers, **other.numbers})
 
 

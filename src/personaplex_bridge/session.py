@@ -59,7 +59,7 @@ Connect = Callable[[Role], AbstractAsyncContextManager[ModelLine]]
 ChooseRole = Callable[[Mapping[str, str]], Choice]
 
 
-class _CallOver(Exception):  # noqa: N818 - a signal among a session's own loops, no error
+class _CallOver(Exception):
     """Ends the session's TaskGroup."""
 
     def __init__(self, ending: Ending) -> None:

@@ -38,7 +38,8 @@ def _build_encode_table() -> npt.NDArray[np.uint8]:
     exponent = np.frexp(biased)[1] - 6
     mantissa = (biased >> (exponent + 1)) & 0x0F
     code = (exponent << _SEGMENT_BITS) | mantissa | np.where(negative, 0x80, 0)
-    return (~code & 0xFF).astype(np.uint8)
+    table: npt.NDArray[np.uint8] = (~code & 0xFF).astype(np.uint8)
+    return table
 
 
 DECODE_TABLE = _build_decode_table()

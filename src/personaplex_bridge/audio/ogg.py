@@ -19,7 +19,9 @@ from personaplex_bridge.errors import OggError
 MAX_PAGE_BYTES = 27 + 255 + 255 * 255
 
 if not _ogg.PYOGG_OGG_AVAIL:
-    raise ImportError("libogg is missing (Debian: apt-get install libogg0; macOS: brew install libogg)")
+    raise ImportError(
+        "libogg is missing (Debian: apt-get install libogg0; macOS: brew install libogg)"
+    )
 
 _library = _ogg.libogg
 _uchar_pointer = ctypes.POINTER(ctypes.c_ubyte)
@@ -58,7 +60,7 @@ class OggWriter:
         """
         for number, data in enumerate(packets, start=1):
             packet = _ogg.ogg_packet(
-                packet=ctypes.cast(data, _uchar_pointer),
+                packet=ctypes.cast(ctypes.c_char_p(data), _uchar_pointer),
                 bytes=len(data),
                 b_o_s=not self._begun,
                 e_o_s=last and number == len(packets),

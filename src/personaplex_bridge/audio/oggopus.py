@@ -47,7 +47,10 @@ class OggOpusWriter:
 
     def headers(self) -> list[bytes]:
         """The two header pages, each alone on its page (section 3). First, and once."""
-        return [self._ogg.page([self._head], 0), self._ogg.page([opus_tags("personaplex-bridge")], 0)]
+        return [
+            self._ogg.page([self._head], 0),
+            self._ogg.page([opus_tags("personaplex-bridge")], 0),
+        ]
 
     def page(self, packets: Sequence[bytes]) -> bytes:
         """One page with these packets."""

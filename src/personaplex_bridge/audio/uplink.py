@@ -90,9 +90,7 @@ class UplinkTranscoder:
 def native_uplink(packets_per_page: int = 4) -> UplinkTranscoder:
     """Encode at 8 kHz; libopus at the other end changes the rate."""
     rate_hz = mulaw.SAMPLE_RATE_HZ
-    encoder = OpusEncoder(
-        rate_hz, application=Application.LOW_DELAY, bitrate=48_000, complexity=5
-    )
+    encoder = OpusEncoder(rate_hz, application=Application.LOW_DELAY, bitrate=48_000, complexity=5)
     return UplinkTranscoder(encoder, rate_hz, packets_per_page)
 
 

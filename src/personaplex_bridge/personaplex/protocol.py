@@ -63,14 +63,17 @@ class LineProtocol:
     def receive(self, data: bytes | str) -> Message | None:
         """The message in a frame, or None for one that is ignored and counted."""
         if isinstance(data, str):
-            return self._ignore("text-frame")
+            self.ignored["text-frame"] += 1
+            return None
         try:
             message = parse(data)
         except MessageError as error:
-            return self._ignore(error.reason)
+            self.ignored[error.reason] += 1
+            return None
         following = _TRANSITIONS.get((self.state, type(message)))
         if following is None:
-            return self._ignore(self._why(message))
+            self.ignored[self._why(message)] += 1
+            return None
         self.state = following
         return message
 
@@ -90,6 +93,3 @@ class LineProtocol:
         name = type(message).__name__.lower()
         waiting = self.state is LineState.WAITING
         return f"{name}-before-handshake" if waiting else f"unexpected-{name}"
-
-    def _ignore(self, reason: str) -> None:
-        self.ignored[reason] += 1

@@ -36,7 +36,9 @@ class Role:
     def __post_init__(self) -> None:
         """Refuse what the model server would choke on."""
         if self.voice not in VOICES:
-            raise PersonaError(f"voice {self.voice[:40]!r} is not one of {', '.join(sorted(VOICES))}")
+            raise PersonaError(
+                f"voice {self.voice[:40]!r} is not one of {', '.join(sorted(VOICES))}"
+            )
         if not self.text_prompt.strip():
             raise PersonaError("text_prompt is empty: the model server dies of that")
         size = len(quote_plus(self.text_prompt))

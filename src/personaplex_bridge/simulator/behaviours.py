@@ -1,8 +1,9 @@
-"""What the model stand-in says: one 80 ms frame of sound, and some text, for each frame it hears."""
+"""What the model stand-in says: for each 80 ms frame it hears, a frame of sound and some text."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -121,7 +122,8 @@ def make(name: str) -> Behaviour:
 
 def pieces_of(sentence: str) -> list[str]:
     """A sentence as the server's tokenizer sends it: word pieces with a leading space, long words
-    in two, and bytes outside the vocabulary as `<0xC3>`."""
+    in two, and bytes outside the vocabulary as `<0xC3>`.
+    """
     pieces: list[str] = []
     for word in sentence.split():
         ascii_run = " "
@@ -156,5 +158,10 @@ def _silence() -> Loop:
     return Loop(np.zeros(FRAME_SAMPLES, np.int16))
 
 
-_MAKERS = {"repeat": Repeat, "echo": Echo, "tone": _tone, "silence": _silence}
+_MAKERS: dict[str, Callable[[], Behaviour]] = {
+    "repeat": Repeat,
+    "echo": Echo,
+    "tone": _tone,
+    "silence": _silence,
+}
 BEHAVIOURS = tuple(_MAKERS)

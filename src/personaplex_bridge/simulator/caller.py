@@ -196,9 +196,7 @@ class PhoneCall:
         begin = number * FRAME_BYTES
         payload = self._plan.speech[begin : begin + FRAME_BYTES]
         payload += SILENCE * (FRAME_BYTES - len(payload))
-        media = inbound.Media(
-            self._stream_sid, self._next(), number + 1, number * 20, payload
-        )
+        media = inbound.Media(self._stream_sid, self._next(), number + 1, number * 20, payload)
         self.report.sent_at.append(self._clock.now())
         await self._send(socket, media)
         self.report.frames_sent += 1

@@ -21,7 +21,7 @@ CONCEALED_SAMPLES = 10 * RATE_HZ
 _FATAL_DAMAGE = ("skipped-bytes", "foreign-page", "broken-packet")
 
 
-class Unacceptable(Exception):  # noqa: N818 - reads as what it says of the input
+class Unacceptable(Exception):
     """The real server would close the connection now."""
 
 

@@ -231,5 +231,5 @@ class _Conversation:
             await self._socket.send_bytes(serialize(message))
 
 
-class _Dies(Exception):  # noqa: N818
+class _Dies(Exception):
     """The real server's handler raises here: the socket ends without a close frame (1006)."""

@@ -10,7 +10,7 @@ MAX_BUFFERED_BYTES = 10 * 60 * 8000
 """Twilio's own bound: ten minutes, error 31931 past it."""
 
 
-class PlayoutOverflow(Exception):  # noqa: N818 - named as Twilio names error 31931
+class PlayoutOverflow(Exception):
     """More than ten minutes of media are waiting (error 31931)."""
 
 
@@ -55,7 +55,8 @@ class Playout:
 
     def play_frame(self) -> tuple[bytes, list[str]]:
         """The next 20 ms that the caller hears, silence where media is missing, and the marks
-        that this reaches."""
+        that this reaches.
+        """
         frame = bytes(self._media[:FRAME_BYTES])
         del self._media[:FRAME_BYTES]
         self._given += len(frame)

@@ -7,6 +7,7 @@ Contract: https://www.twilio.com/docs/voice/media-streams/websocket-messages
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -230,7 +231,7 @@ def _is_text_map(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
 
 
-_PARSERS = {
+_PARSERS: dict[str, Callable[[Json], Inbound]] = {
     "connected": _parse_connected,
     "start": _parse_start,
     "media": _parse_media,
