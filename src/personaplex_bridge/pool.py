@@ -23,7 +23,7 @@ class ModelPool:
     def __init__(self, server: str, capacity: int = 1, *, tls_verify: bool = True) -> None:
         self.free = capacity
         self._server = server
-        self._tls = _tls_context(server, verify=tls_verify)
+        self._tls = tls_context(server, verify=tls_verify)
 
     @asynccontextmanager
     async def line(self, role: Role) -> AsyncIterator[PersonaPlexLine]:
@@ -43,7 +43,7 @@ class ModelPool:
             self.free += 1
 
 
-def _tls_context(server: str, *, verify: bool) -> ssl.SSLContext | None:
+def tls_context(server: str, *, verify: bool) -> ssl.SSLContext | None:
     """Certificate checks as usual, or none for a server with a self-signed one."""
     if not server.startswith("wss:"):
         return None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 MAX_WORDS = 20_000
 """Words of a transcript kept: about two hours of speech."""
+
+PHRASE_GAP_S = 1.2
+"""A pause so long between words begins a new phrase."""
 
 
 class EndedBy(StrEnum):
@@ -50,6 +54,8 @@ class CallRecord:
     """Received from Twilio."""
     dropped_frames: int = 0
     """Received, but forgotten because the model wasn't ready or was pushing back."""
+    unsent_frames: int = 0
+    """Received, but less than a page at the end of the call, and not sent."""
     uplink_packets: int = 0
     """Encoded for the model, 20 ms each."""
     model_packets: int = 0
@@ -81,6 +87,19 @@ class CallRecord:
             "faults " + (", ".join(f"{n}x {why}" for why, n in sorted(faults.items())) or "none"),
         ]
         return "; ".join(parts)
+
+
+def phrases(words: Iterable[Word]) -> list[tuple[float, str]]:
+    """Words joined into phrases at the pauses between them, each with the time of its first."""
+    joined: list[tuple[float, str]] = []
+    last_s = float("-inf")
+    for word in words:
+        if word.at_s - last_s >= PHRASE_GAP_S:
+            joined.append((word.at_s, word.text))
+        else:
+            joined[-1] = (joined[-1][0], f"{joined[-1][1]} {word.text}")
+        last_s = word.at_s
+    return joined
 
 
 def _seconds(moment: float | None) -> str:

@@ -51,7 +51,12 @@ class Bridge:
         self._on_call_over = on_call_over
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], BridgeSession] = {}
+
+    @property
+    def records(self) -> list[CallRecord]:
+        """The calls in progress, as far as they have come."""
+        return [session.record for session in self._calls.values()]
 
     def application(self) -> web.Application:
         """The aiohttp application that serves this bridge."""
@@ -89,13 +94,7 @@ class Bridge:
             timeout=CLOSE_TIMEOUT_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False
         )
         await socket.prepare(request)
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a handler always runs in a task
-        self._calls.add(task)
-        try:
-            await self._run_call(socket)
-        finally:
-            self._calls.discard(task)
+        await self._run_call(socket)
         return socket
 
     async def tell_health(self, _request: web.Request) -> web.Response:
@@ -109,9 +108,13 @@ class Bridge:
         session = BridgeSession(
             MediaStream(socket, log), self._pool.line, self._choose, self._settings, log
         )
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a handler always runs in a task
+        self._calls[task] = session
         try:
             await session.run()
         finally:
+            del self._calls[task]
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
 

@@ -27,6 +27,9 @@ from personaplex_bridge.twilio.stream import MediaStream
 START_TIMEOUT_S = 10.0
 """Twilio sends `start` right after connecting."""
 
+END_OF_WORD_S = 0.4
+"""A word is complete when the model has said no more for so long (five of its frames)."""
+
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1002, 1011, 1013
 
 
@@ -99,6 +102,7 @@ class BridgeSession:
         self._uplink = UPLINKS[settings.transcoder](settings.packets_per_page)
         self._downlink = DOWNLINKS[settings.transcoder]()
         self._words = WordJoiner()
+        self._last_text_s = 0.0
 
     async def run(self) -> CallRecord:
         """Bridge the call until either side ends it, then close the other.
@@ -183,26 +187,32 @@ class BridgeSession:
 
     async def _play_downlink(self, line: ModelLine) -> None:
         """Model to Twilio socket."""
-        record = self.record
         async for message in line.messages():
             match message:
                 case Audio(payload=ogg):
-                    mulaw = self._downlink.feed(ogg)
-                    if mulaw:
-                        if record.first_audio_s is None:
-                            record.first_audio_s = self._elapsed_s()
-                        record.downlink_frames += len(mulaw) // FRAME_BYTES
-                        await self._stream.play(mulaw)
+                    await self._play(self._downlink.feed(ogg))
                 case Text(piece=piece):
                     self._keep(self._words.feed(piece))
+                    self._last_text_s = self._elapsed_s()
                 case ServerError(message=text):
                     self._log.warning("the model server reports: %s", text[:200])
                 case _:
                     pass
 
+    async def _play(self, mulaw: bytes) -> None:
+        if not mulaw:
+            return  # header pages, or less than a frame
+        record, now_s = self.record, self._elapsed_s()
+        if record.first_audio_s is None:
+            record.first_audio_s = now_s
+        record.downlink_frames += len(mulaw) // FRAME_BYTES
+        if now_s - self._last_text_s > END_OF_WORD_S:
+            self._keep(self._words.flush())
+        await self._stream.play(mulaw)
+
     def _keep(self, words: list[str]) -> None:
-        at_s = self._elapsed_s()
-        self.record.words.extend(Word(at_s, word) for word in words)
+        """Words that are complete by now; their last piece came with the text before."""
+        self.record.words.extend(Word(self._last_text_s, word) for word in words)
 
     def _finish(self, ending: Ending) -> None:
         record = self.record
@@ -210,6 +220,7 @@ class BridgeSession:
         record.ending = ending
         record.duration_s = self._elapsed_s()
         record.dropped_frames = self._backlog.dropped_frames
+        record.unsent_frames = len(self._backlog) // FRAME_BYTES
         record.uplink_packets = self._uplink.packets
         record.model_packets = self._downlink.packets
         record.bad_messages = self._stream.bad_messages

@@ -28,6 +28,8 @@ FRAME_S = 0.02
 WEBHOOK_TIMEOUT_S = 15.0
 """Twilio gives a webhook so long."""
 
+NO_ACCOUNT = "AC" + "0" * 32
+
 AUDIBLE = 400
 """A frame with a sample beyond this (of 32,768) is heard as sound."""
 
@@ -44,7 +46,7 @@ class CallPlan:
     speech: bytes
     caller: str = "+15550111"
     called: str = "+15550100"
-    account_sid: str = "AC" + "0" * 32
+    account_sid: str = NO_ACCOUNT
     auth_token: str | None = field(default=None, repr=False)
     keys: tuple[tuple[float, str], ...] = ()
     """DTMF: (seconds into the stream, digit)."""

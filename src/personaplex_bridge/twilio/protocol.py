@@ -20,6 +20,7 @@ from personaplex_bridge.twilio.inbound import (
     Inbound,
     Mark,
     Media,
+    MediaFormat,
     Start,
     Stop,
     parse,
@@ -72,8 +73,8 @@ class StreamProtocol:
             case Connected():
                 pass
             case Start(media_format=found):
-                if (found.encoding, found.sample_rate_hz) != ("audio/x-mulaw", 8000):
-                    raise MessageError("bad-format", f"{found.encoding} {found.sample_rate_hz} Hz")
+                if found != MediaFormat():
+                    raise MessageError("bad-format", f"{found} is not mu-law 8 kHz mono")
                 self.stream_sid = event.stream_sid
             case _:
                 if event.stream_sid != self.stream_sid:

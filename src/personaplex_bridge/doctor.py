@@ -1,0 +1,161 @@
+"""`personaplex-bridge doctor`: what is missing, and how to mend it."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+
+from personaplex_bridge.config import Settings, read_settings
+from personaplex_bridge.errors import ConfigError, PersonaError
+from personaplex_bridge.personas import load_catalogue
+from personaplex_bridge.pool import tls_context
+
+PROBE_TIMEOUT_S = 5.0
+LEAST_PYTHON = (3, 11)
+
+_INSTALL = "apt-get install {debian} (macOS: brew install {brew})"
+_NEEDED = ("aiohttp", "websockets", "numpy", "soxr", "opuslib", "PyOgg", "twilio", "orjson")
+_EXTRAS = {"soundfile": "call, demo", "matplotlib": "demo"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `mend` says what to do; empty if all is well."""
+
+    what: str
+    found: str
+    mend: str = ""
+
+
+async def examine(environ: Mapping[str, str]) -> bool:
+    """Look at everything, print it, and say whether something needs mending."""
+    findings = [_python(), *_libraries(), *_packages()]
+    try:
+        settings = read_settings(environ)
+    except ConfigError as error:
+        findings += [
+            Finding("setting", f"{wrong.variable}={wrong.value!r}", f"allowed: {wrong.allowed}")
+            for wrong in error.wrong
+        ]
+    else:
+        findings += [Finding("settings", "read"), _personas(settings), _port(settings)]
+        findings += _twilio(settings)
+        findings.append(await _model_server(settings))
+    for finding in findings:
+        print(f"{'MEND' if finding.mend else 'ok':>4}  {finding.what}: {finding.found}")
+        if finding.mend:
+            print(f"      -> {finding.mend}")
+    ailing = any(finding.mend for finding in findings)
+    print("\nSomething needs mending: see the arrows." if ailing else "\nAll is well.")
+    return ailing
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    least = ".".join(map(str, LEAST_PYTHON))
+    mend = "" if sys.version_info >= LEAST_PYTHON else f"install Python {least} or newer"
+    return Finding("Python", found, mend)
+
+
+def _libraries() -> list[Finding]:
+    return [
+        _library("libopus", "personaplex_bridge.audio.opus", "libopus0", "opus"),
+        _library("libogg", "personaplex_bridge.audio.ogg", "libogg0", "libogg"),
+    ]
+
+
+def _library(name: str, module: str, debian: str, brew: str) -> Finding:
+    """Is it there? opuslib raises a bare Exception without libopus, our module an ImportError."""
+    try:
+        version = getattr(importlib.import_module(module), "library_version", None)
+    except Exception as error:
+        return Finding(name, str(error), _INSTALL.format(debian=debian, brew=brew))
+    return Finding(name, version() if version else "found")
+
+
+def _packages() -> list[Finding]:
+    """The packages a bridge needs, and the extras of `call` and `demo`."""
+    findings = [_package(name, "pip install personaplex-bridge") for name in _NEEDED]
+    for name, commands in _EXTRAS.items():
+        finding = _package(name, "pip install 'personaplex-bridge[demo]'")
+        if finding.mend:
+            finding = Finding(name, f"not installed (only {commands} need it)")
+        findings.append(finding)
+    return findings
+
+
+def _package(name: str, mend: str) -> Finding:
+    try:
+        return Finding(name, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Finding(name, "not installed", mend)
+
+
+def _personas(settings: Settings) -> Finding:
+    try:
+        catalogue = load_catalogue(settings.personas_file)
+        catalogue.get(settings.persona)
+    except PersonaError as error:
+        return Finding("personas", str(error), "mend PERSONA or PERSONAS_FILE")
+    return Finding("personas", f"{len(catalogue.personas)}, default {settings.persona}")
+
+
+def _port(settings: Settings) -> Finding:
+    where = f"{settings.host}:{settings.port}"
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except OSError as error:
+        return Finding("port", f"{where}: {error.strerror}", "stop what uses it, or set PORT")
+    return Finding("port", f"{where} is free")
+
+
+def _twilio(settings: Settings) -> list[Finding]:
+    """Not having an account is fine; half of one is not."""
+    url = settings.public_url or "not set: taken from each request's forwarded host"
+    findings = [Finding("PUBLIC_URL", url)]
+    if settings.twilio_auth_token is not None:
+        findings.append(Finding("TWILIO_AUTH_TOKEN", "set: signatures are checked"))
+    elif settings.twilio_account_sid is not None or settings.public_url is not None:
+        mend = "set it (Twilio's console shows it), or anyone who finds the address can call"
+        findings.append(Finding("TWILIO_AUTH_TOKEN", "not set", mend))
+    else:
+        findings.append(Finding("TWILIO_AUTH_TOKEN", "not set (fine on this machine alone)"))
+    return findings
+
+
+async def _model_server(settings: Settings) -> Finding:
+    """A plain GET: the server answers 400, and its one session is left alone."""
+    server = settings.personaplex_url
+    if server is None:
+        return Finding("model server", "PERSONAPLEX_URL is not set: serve uses a stand-in")
+    parts = urlsplit(server)
+    url = urlunsplit(parts._replace(scheme="https" if parts.scheme == "wss" else "http"))
+    tls = tls_context(server, verify=settings.personaplex_tls_verify)
+    timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.get(url, ssl=tls if tls is not None else True) as response,
+        ):
+            status = response.status
+    except aiohttp.ClientConnectorCertificateError as error:
+        mend = "for a self-signed certificate set PERSONAPLEX_TLS_VERIFY=no"
+        return Finding("model server", f"{server}: {error.certificate_error}", mend)
+    except (TimeoutError, aiohttp.ClientError) as error:
+        mend = "is it running, and is PERSONAPLEX_URL right? (its port is 8998)"
+        return Finding("model server", f"{server}: {error or 'no answer'}", mend)
+    if status != 400:
+        mend = "HTTP 400 is what a PersonaPlex server answers here; is this one?"
+        return Finding("model server", f"{server} answers HTTP {status}", mend)
+    return Finding("model server", f"{server} answers")

@@ -1,0 +1,70 @@
+"""`personaplex-bridge serve`: the bridge as a process, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator
+
+from personaplex_bridge import logs
+from personaplex_bridge.config import CHAT_PATH, Settings
+from personaplex_bridge.hosting import hosted
+from personaplex_bridge.personas import load_catalogue
+from personaplex_bridge.pool import ModelPool
+from personaplex_bridge.server import WEBHOOK_PATH, Bridge
+
+_log = logging.getLogger(logs.NAME)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM, then end the calls in progress and return.
+
+    Raises:
+        ConfigError: the address can't be listened on.
+        PersonaError: PERSONA or PERSONAS_FILE is not usable.
+    """
+    catalogue = load_catalogue(settings.personas_file)
+    catalogue.get(settings.persona)
+    async with contextlib.AsyncExitStack() as stack:
+        server = settings.personaplex_url
+        if server is None:
+            server = await stack.enter_async_context(_own_standin())
+        pool = ModelPool(
+            server, settings.personaplex_capacity, tls_verify=settings.personaplex_tls_verify
+        )
+        bridge = Bridge(settings, catalogue, pool)
+        app = bridge.application()
+        port = await stack.enter_async_context(hosted(app, settings.host, settings.port))
+        base = settings.public_url or f"http://{settings.host}:{port}"
+        _log.info("model server: %s, calls at a time: %d", server, pool.free)
+        _log.info("ready: point the number's voice webhook at %s%s", base, WEBHOOK_PATH)
+        if settings.twilio_auth_token is None:
+            _log.warning("TWILIO_AUTH_TOKEN is not set: anyone who finds this address can call")
+        await until_signal()
+        _log.info("shutting down: ending %d calls", len(bridge.records))
+
+
+async def until_signal() -> None:
+    """Wait for SIGINT or SIGTERM."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    await asked.wait()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)  # a second signal ends the process at once
+
+
+@contextlib.asynccontextmanager
+async def _own_standin() -> AsyncIterator[str]:
+    from personaplex_bridge.simulator.model import ModelOptions, ModelServer
+
+    app = ModelServer(ModelOptions()).application()
+    async with hosted(app, "127.0.0.1", 0) as port:
+        _log.warning(
+            "PERSONAPLEX_URL is not set: calls reach a stand-in that repeats what the caller "
+            "says, not a model"
+        )
+        yield f"ws://127.0.0.1:{port}{CHAT_PATH}"

@@ -1,0 +1,62 @@
+"""`personaplex-bridge call`: one call, or many at once, and what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+from personaplex_bridge.errors import BridgeError
+from personaplex_bridge.simulator.caller import CallPlan, PhoneCall, PhoneReport
+from personaplex_bridge.simulator.sound import write_wav
+
+SPREAD_S = 1.0
+"""Calls made at once begin spread over this time, as real ones would."""
+
+
+async def make_calls(plan: CallPlan, number: int, out: Path | None) -> int:
+    """Make the calls, tell what came of them; the exit code is 1 if any went wrong."""
+    outcomes = await asyncio.gather(
+        *(_make_one(plan, SPREAD_S * index / number) for index in range(number))
+    )
+    reports = [outcome for outcome in outcomes if isinstance(outcome, PhoneReport)]
+    errors = Counter(str(outcome) for outcome in outcomes if isinstance(outcome, BridgeError))
+    for message, times in errors.items():
+        print(f"{times} call(s) failed: {message}")
+    if out is not None and reports:
+        write_wav(out, *(bytes(report.heard) for report in reports[:1]))
+        print(f"what the {'first ' if number > 1 else ''}caller heard: {out}")
+    for line in _summary(reports):
+        print(line)
+    good = [report for report in reports if report.first_media_s is not None]
+    return 0 if len(good) == number and not any(report.problems for report in good) else 1
+
+
+async def _make_one(plan: CallPlan, wait_s: float) -> PhoneReport | BridgeError:
+    await asyncio.sleep(wait_s)
+    try:
+        return await PhoneCall(plan).run()
+    except BridgeError as error:
+        return error
+
+
+def _summary(reports: list[PhoneReport]) -> list[str]:
+    if not reports:
+        return []
+    lines = [f"{times} call(s): {what}" for what, times in _count(reports).items()]
+    heard = [report for report in reports if report.first_media_s is not None]
+    if heard:
+        lines.append(
+            f"sent {sum(report.frames_sent for report in heard)} frames, "
+            f"received {sum(report.media_bytes for report in heard) // 160}; "
+            f"first audio after {median(report.first_media_s or 0 for report in heard):.2f} s; "
+            f"pauses for want of media: {sum(report.underruns for report in heard)}"
+        )
+    problems = Counter(problem for report in reports for problem in report.problems)
+    lines += [f"Twilio would complain, {times}x: {what}" for what, times in problems.items()]
+    return lines + [f"Twilio says: {text}" for report in reports for text in report.said_by_twilio]
+
+
+def _count(reports: list[PhoneReport]) -> Counter[str]:
+    return Counter(report.outcome for report in reports)
