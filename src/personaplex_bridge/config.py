@@ -108,7 +108,8 @@ class _Reader:
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and low <= int(value[:12]) <= high):
+        short_digits = value.isascii() and value.isdigit() and len(value) <= 12
+        if not (short_digits and low <= int(value) <= high):
             raise ValueError(f"a whole number from {low} to {high}")
         return int(value)
 
@@ -176,9 +177,14 @@ def _secret(value: str) -> str:
 
 
 def _existing_file(value: str) -> Path:
-    path = Path(value).expanduser()
-    if not path.is_file():
-        raise ValueError("the path of a file that exists")
+    allowed = "the path of a file that exists"
+    try:
+        path = Path(value).expanduser()
+        exists = path.is_file()
+    except (OSError, RuntimeError):  # too long, no permission to look, or no such home
+        raise ValueError(allowed) from None
+    if not exists:
+        raise ValueError(allowed)
     return path
 
 
@@ -208,6 +214,8 @@ def _split(value: str, allowed: str) -> SplitResult:
         usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         raise ValueError(allowed) from None
-    if not usable or parts.username is not None or parts.fragment:
+    if any(char.isspace() for char in value) or not usable:
+        raise ValueError(allowed)
+    if parts.username is not None or parts.fragment:
         raise ValueError(allowed)
     return parts

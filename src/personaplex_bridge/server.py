@@ -65,7 +65,7 @@ class Bridge:
         app.router.add_post(WEBHOOK_PATH, self.answer_webhook)
         app.router.add_get(STREAM_PATH, self.serve_stream)
         app.router.add_get("/healthz", self.tell_health)
-        app.on_shutdown.append(self._end_calls)
+        app.on_shutdown.append(self.end_calls)
         return app
 
     async def answer_webhook(self, request: web.Request) -> web.Response:
@@ -118,7 +118,8 @@ class Bridge:
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
 
-    async def _end_calls(self, _app: web.Application) -> None:
+    async def end_calls(self, _app: web.Application | None = None) -> None:
+        """End the calls in progress (close code 1001); returns once they have ended."""
         for call in self._calls:
             call.cancel()
         if self._calls:

@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from personaplex_bridge.audio.backlog import MulawBacklog
-from personaplex_bridge.audio.downlink import DOWNLINKS
+from personaplex_bridge.audio.downlink import make_downlink
 from personaplex_bridge.audio.mulaw import FRAME_BYTES
-from personaplex_bridge.audio.uplink import UPLINKS
+from personaplex_bridge.audio.uplink import make_uplink
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.errors import ModelBusy, ModelError, StreamError
@@ -99,8 +99,8 @@ class BridgeSession:
         self._page_bytes = settings.packets_per_page * FRAME_BYTES
         self._backlog = MulawBacklog(settings.uplink_backlog_ms)
         self._page_is_waiting = asyncio.Event()
-        self._uplink = UPLINKS[settings.transcoder](settings.packets_per_page)
-        self._downlink = DOWNLINKS[settings.transcoder]()
+        self._uplink = make_uplink(settings.transcoder, settings.packets_per_page)
+        self._downlink = make_downlink(settings.transcoder)
         self._words = WordJoiner()
         self._last_text_s = 0.0
 

@@ -82,16 +82,11 @@ class DownlinkTranscoder:
         return ready[:end]
 
 
-def native_downlink() -> DownlinkTranscoder:
-    """Decode straight to 8 kHz."""
-    return DownlinkTranscoder(mulaw.SAMPLE_RATE_HZ)
-
-
-def soxr_downlink() -> DownlinkTranscoder:
-    """Decode at 24 kHz, resample with soxr HQ."""
+def make_downlink(transcoder: str) -> DownlinkTranscoder:
+    """A new downlink: `native` decodes straight to 8 kHz, `soxr` decodes at 24 kHz and resamples
+    with soxr HQ.
+    """
+    if transcoder == "native":
+        return DownlinkTranscoder(mulaw.SAMPLE_RATE_HZ)
     resampler = soxr.ResampleStream(MODEL_RATE_HZ, mulaw.SAMPLE_RATE_HZ, 1, "int16", "HQ")
     return DownlinkTranscoder(MODEL_RATE_HZ, resampler)
-
-
-DOWNLINKS = {"native": native_downlink, "soxr": soxr_downlink}
-"""By the value of the TRANSCODER setting."""

@@ -24,6 +24,8 @@ from personaplex_bridge.errors import OpusError
 MAX_PACKET_BYTES = 1275 * 6
 """Six frames of 20 ms at the longest RFC 6716 allows."""
 MAX_PACKET_MS = 120
+AUTO_BITRATE: int = opuslib.constants.AUTO
+"""Let libopus choose by rate and frame length."""
 
 _OK = opuslib.constants.OK
 _library = opuslib.api.libopus

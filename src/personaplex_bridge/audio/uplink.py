@@ -8,6 +8,7 @@ more CPU (benchmarks/). It is there for comparison.
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
@@ -16,9 +17,6 @@ from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.mulaw import Pcm
 from personaplex_bridge.audio.oggopus import GRANULE_RATE_HZ, OggOpusWriter
 from personaplex_bridge.audio.opus import Application, OpusEncoder
-
-MODEL_RATE_HZ = 24_000
-PACKET_MS = 20
 
 
 class UplinkTranscoder:
@@ -87,21 +85,28 @@ class UplinkTranscoder:
         return pages
 
 
-def native_uplink(packets_per_page: int = 4) -> UplinkTranscoder:
-    """Encode at 8 kHz; libopus at the other end changes the rate."""
-    rate_hz = mulaw.SAMPLE_RATE_HZ
-    encoder = OpusEncoder(rate_hz, application=Application.LOW_DELAY, bitrate=48_000, complexity=5)
-    return UplinkTranscoder(encoder, rate_hz, packets_per_page)
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How one path encodes. Complexity 5 is where PESQ stops rising (benchmarks/)."""
+
+    rate_hz: int
+    bitrate: int
+
+    def encoder(self) -> OpusEncoder:
+        """A new encoder of this path."""
+        return OpusEncoder(
+            self.rate_hz, application=Application.LOW_DELAY, bitrate=self.bitrate, complexity=5
+        )
 
 
-def soxr_uplink(packets_per_page: int = 4) -> UplinkTranscoder:
-    """Resample to 24 kHz with soxr HQ, then encode."""
-    encoder = OpusEncoder(
-        MODEL_RATE_HZ, application=Application.LOW_DELAY, bitrate=64_000, complexity=5
-    )
-    resampler = soxr.ResampleStream(mulaw.SAMPLE_RATE_HZ, MODEL_RATE_HZ, 1, "int16", "HQ")
-    return UplinkTranscoder(encoder, MODEL_RATE_HZ, packets_per_page, resampler)
-
-
-UPLINKS = {"native": native_uplink, "soxr": soxr_uplink}
+ENCODINGS = {"native": Encoding(mulaw.SAMPLE_RATE_HZ, 48_000), "soxr": Encoding(24_000, 64_000)}
 """By the value of the TRANSCODER setting."""
+
+
+def make_uplink(transcoder: str, packets_per_page: int = 4) -> UplinkTranscoder:
+    """A new uplink: `native` encodes at 8 kHz, `soxr` resamples to 24 kHz with soxr HQ first."""
+    encoding = ENCODINGS[transcoder]
+    resampler = None
+    if encoding.rate_hz != mulaw.SAMPLE_RATE_HZ:
+        resampler = soxr.ResampleStream(mulaw.SAMPLE_RATE_HZ, encoding.rate_hz, 1, "int16", "HQ")
+    return UplinkTranscoder(encoding.encoder(), encoding.rate_hz, packets_per_page, resampler)

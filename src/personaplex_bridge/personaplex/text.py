@@ -29,7 +29,7 @@ class WordJoiner:
         words: list[str] = []
         for token in _TOKEN.finditer(piece):
             if token[1]:
-                self._word += self._bytes.decode(bytes([int(token[1], 16)]))
+                words += self._append(self._bytes.decode(bytes([int(token[1], 16)])))
             elif token[0].startswith("<") and len(token[0]) > 1:
                 continue
             else:

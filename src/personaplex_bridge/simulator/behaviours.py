@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from personaplex_bridge.audio.mulaw import Pcm
-from personaplex_bridge.audio.opus import Application, OpusEncoder
+from personaplex_bridge.audio.opus import AUTO_BITRATE, Application, OpusEncoder
 
 RATE_HZ = 24_000
 FRAME_MS = 80
@@ -144,8 +144,9 @@ def pieces_of(sentence: str) -> list[str]:
 
 
 def _encoder() -> OpusEncoder:
+    """As sphn 0.1.12 makes it for the real server: same mode, same bitrate."""
     return OpusEncoder(
-        RATE_HZ, application=Application.VOIP, bitrate=32_000, complexity=5, frame_ms=FRAME_MS
+        RATE_HZ, application=Application.VOIP, bitrate=AUTO_BITRATE, complexity=9, frame_ms=FRAME_MS
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import ClientWebSocketResponse, WSMsgType
@@ -27,6 +28,9 @@ from personaplex_bridge.twilio.outbound import Clear, PlayMedia, SendMark
 FRAME_S = 0.02
 WEBHOOK_TIMEOUT_S = 15.0
 """Twilio gives a webhook so long."""
+
+DRAIN_S = 1.0
+"""How long after hanging up the socket is read to its end."""
 
 NO_ACCOUNT = "AC" + "0" * 32
 
@@ -158,8 +162,10 @@ class PhoneCall:
     async def _talk(
         self, http: aiohttp.ClientSession, url: str, parameters: dict[str, str]
     ) -> None:
+        # Twilio signs the wss form of the URL, whatever is spoken here on the loopback address.
+        headers = self._signed(urlsplit(url)._replace(scheme="wss").geturl(), {})
         try:
-            socket = await http.ws_connect(url, headers=self._signed(url, {}), compress=0)
+            socket = await http.ws_connect(url, headers=headers, compress=0)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise CallFailed(f"no media socket at {url}: {error}") from error
         async with socket:
@@ -185,6 +191,8 @@ class PhoneCall:
         while not listening.done():
             if self._is_done(frame_number):
                 await self._hang_up(socket)
+                # What was sent to us before our server saw that still comes, then its close.
+                await asyncio.wait({listening}, timeout=DRAIN_S)
                 return
             while keys and keys[0][0] <= frame_number * FRAME_S:
                 digit = keys.pop(0)[1]

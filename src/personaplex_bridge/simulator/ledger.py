@@ -32,7 +32,7 @@ class Ledger:
 
     @property
     def uplink_difference(self) -> int:
-        """Frames lost (positive) or doubled (negative) from phone to model, all legs added."""
+        """Frames lost or doubled from phone to model, all legs added."""
         return sum(
             abs(difference)
             for difference in (
@@ -46,10 +46,15 @@ class Ledger:
         )
 
     @property
+    def under_way(self) -> int:
+        """Frames the model had just said when the bridge hung up: one step at most."""
+        return min(max(self.model_said - self.bridge_decoded, 0), FRAMES_PER_STEP)
+
+    @property
     def downlink_difference(self) -> int:
         """Frames lost or doubled from model to phone, all legs added."""
         return (
-            abs(self.model_said - self.bridge_decoded)
+            abs(self.model_said - self.under_way - self.bridge_decoded)
             + abs(self.bridge_decoded - self.bridge_sent)
             + abs(self.bridge_sent - self.phone_received)
         )
@@ -57,15 +62,14 @@ class Ledger:
     def lines(self) -> list[str]:
         """The ledger for a reader."""
         return [
-            f"phone sent {self.phone_sent} frames of 20 ms; the bridge received "
+            f"to the model, frames of 20 ms: phone sent {self.phone_sent}; bridge received "
             f"{self.bridge_received}, dropped {self.bridge_dropped} (model not ready), "
-            f"kept {self.bridge_unsent} (less than a page at hang-up), "
-            f"sent {self.bridge_encoded} to the model, which heard {self.model_heard}",
-            f"model said {self.model_said} frames; the bridge decoded {self.bridge_decoded} and "
-            f"sent {self.bridge_sent} to the phone, which received {self.phone_received} "
-            f"({self.phone_still_playing} still waiting to be played at hang-up)",
-            f"lost or doubled: {self.uplink_difference} on the way to the model, "
-            f"{self.downlink_difference} on the way back",
+            f"kept {self.bridge_unsent} (less than a page), sent on {self.bridge_encoded}; "
+            f"model heard {self.model_heard}; lost or doubled: {self.uplink_difference}",
+            f"to the caller: model said {self.model_said} ({self.under_way} under way at hang-up); "
+            f"bridge decoded {self.bridge_decoded}, sent on {self.bridge_sent}; phone received "
+            f"{self.phone_received} ({self.phone_still_playing} still waiting to be played); "
+            f"lost or doubled: {self.downlink_difference}",
         ]
 
 

@@ -65,9 +65,11 @@ class ModelSession:
     frames_in: int = 0
     frames_out: int = 0
     messages_in: int = 0
+    eaten: int = 0
+    """Messages that came before the handshake, and were thrown away."""
     ended: str = "running"
     heard_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_TIMES))
-    """Clock reading at each input frame."""
+    """Clock reading when the message that completed each input frame arrived."""
     said_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_TIMES))
     """Clock reading before each output frame was sent."""
 
@@ -126,7 +128,7 @@ class ModelServer:
         self._prompt = query["text_prompt"]
 
     async def _serve(self, socket: web.WebSocketResponse, session: ModelSession) -> None:
-        if not await self._take_prompts(socket):
+        if not await self._take_prompts(socket, session):
             session.ended = "left before the handshake"
             return
         session.used = (self._voice, self._prompt)
@@ -135,7 +137,7 @@ class ModelServer:
         session.ended = await conversation.run()
         await socket.close()
 
-    async def _take_prompts(self, socket: web.WebSocketResponse) -> bool:
+    async def _take_prompts(self, socket: web.WebSocketResponse, session: ModelSession) -> bool:
         """Spend the prompt time, eating one message a step. False if the client left."""
         clock = self._clock
         if not self._prompt:
@@ -148,6 +150,7 @@ class ModelServer:
                 message = await socket.receive(timeout=0.001)
                 if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR):
                     return False
+                session.eaten += 1
             if clock.now() >= end:
                 return True
             await clock.sleep_until(step_end)
@@ -203,10 +206,11 @@ class _Conversation:
         return f"client left with {self._socket.close_code}"
 
     def _hear(self, ogg: bytes) -> None:
+        arrived = self._clock.now()
         for frame in self._hearing.feed(ogg):
             self._frames.put_nowait(frame)
             self._session.frames_in += 1
-            self._session.heard_at.append(self._clock.now())
+            self._session.heard_at.append(arrived)
         if self._hearing.froze:
             self._hearing.froze = False
             self._frozen_until = self._clock.now() + FREEZE_S

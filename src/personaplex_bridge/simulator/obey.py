@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from typing import TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from personaplex_bridge.config import LOOPBACK_HOSTS
 from personaplex_bridge.errors import BridgeError
@@ -87,14 +87,25 @@ def _read_connect(element: ET.Element) -> ConnectStream:
         raise TwimlError("<Connect> must hold exactly one <Stream>")
     stream = element[0]
     url = stream.get("url", "")
-    parts = urlsplit(url)
+    parts = _split_url(url)
     if parts.query:
         raise TwimlError("the stream URL has a query (error 31920)")
     local = parts.scheme == "ws" and parts.hostname in LOOPBACK_HOSTS
     if parts.scheme != "wss" and not local:
         raise TwimlError(f"the stream URL must be wss, not {parts.scheme!r}")
+    if not parts.hostname:
+        raise TwimlError("the stream URL has no host")
     parameters = {child.get("name", ""): child.get("value", "") for child in stream}
     for name, value in parameters.items():
         if not fits_parameter(name, value):
             raise TwimlError(f"<Parameter> {name!r} is longer than 500 characters")
     return ConnectStream(url, parameters)
+
+
+def _split_url(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise TwimlError(f"the stream URL is no URL: {error}") from None
+    return parts

@@ -74,7 +74,7 @@ class StreamProtocol:
                 pass
             case Start(media_format=found):
                 if found != MediaFormat():
-                    raise MessageError("bad-format", f"{found} is not mu-law 8 kHz mono")
+                    raise MessageError("bad-format", f"not mu-law 8 kHz mono: {found}"[:120])
                 self.stream_sid = event.stream_sid
             case _:
                 if event.stream_sid != self.stream_sid:

@@ -1,0 +1,1 @@
+"""Measurements of the bridge. `./scripts/bench --help` tells which."""

@@ -1,0 +1,81 @@
+"""`./scripts/bench`: measure, write JSON into benchmarks/results/, renew the README's table."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks import fidelity, load, machine, table
+from benchmarks.load import Load
+from benchmarks.sounds import shipped_speech
+from personaplex_bridge.simulator.sound import read_as_mulaw
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_DESCRIPTION = """\
+load       cost (core share, memory) and added delay of the bridge at 1, 10 and 50 calls,
+           beside the bare codec's cost; also 1 and 2 packets a page, and the soxr path
+fidelity   PESQ and STOI of both directions against mu-law alone
+table      only write the README's table anew from the results there are
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="./scripts/bench",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "what", nargs="*", choices=[[], "load", "fidelity", "table"], help="default: all"
+    )
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of each load")
+    parser.add_argument("--wav", type=Path, action="append", help="speech (default: ours)")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    arguments = parser.parse_args()
+    what = arguments.what or ["load", "fidelity", "table"]
+    sounds = arguments.wav or [shipped_speech()]
+    if "load" in what:
+        _write(arguments.results / "load.json", {"loads": _loads(sounds[0], arguments.seconds)})
+    if "fidelity" in what:
+        recordings = []
+        for sound in sounds:
+            print(f"fidelity of {sound.name} ...", flush=True)
+            recordings.append(fidelity.measure(sound))
+        _write(arguments.results / "fidelity.json", {"recordings": recordings})
+    table.write_into(ROOT / "README.md", arguments.results)
+    print(table.render(arguments.results))
+
+
+def _loads(sound: Path, seconds: float) -> list[dict[str, Any]]:
+    speech = read_as_mulaw(sound)
+    plans = [
+        Load(1, seconds),
+        Load(10, seconds),
+        Load(50, seconds),
+        Load(50, seconds, packets_per_page=2),
+        Load(50, seconds, packets_per_page=1),
+        Load(50, seconds, transcoder="soxr"),
+    ]
+    results = []
+    for number, plan in enumerate(plans, start=1):
+        print(f"load {number} of {len(plans)}: {plan} ...", flush=True)
+        results.append(uvloop.run(load.measure(plan, speech)))
+    return results
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    document = {"date": date, "machine": machine.describe(), **result}
+    path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    print(f"wrote {path.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Cost and added delay under load: the bridge in a process of its own, callers and model beside it.
+
+The bridge is the shipped command with the shipped defaults. Phones run in this process, the
+model's stand-in in another; all three share one monotonic clock, so a frame's delay is the
+difference of two readings: taken by the phone right before sending, and by the model on arrival
+(and the other way round). Both therefore include the operating system's own scheduling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks.codec import bare_codec_share
+from personaplex_bridge.simulator.caller import CallPlan, PhoneCall, PhoneReport
+
+WARM_UP_S = 4.0
+SPREAD_S = 2.0
+GOLDEN = 0.6180339887
+"""Calls begin spread over SPREAD_S by the golden ratio, so that their 20 ms and 80 ms frames
+fall anywhere, as those of real calls do, and not all together."""
+TAIL_S = 1.0
+READY_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One measurement."""
+
+    calls: int
+    seconds: float
+    transcoder: str = "native"
+    packets_per_page: int = 4
+
+
+async def measure(load: Load, speech: bytes) -> dict[str, Any]:
+    """Run the load; figures of the bridge process and of the delays."""
+    model = await _spawn(
+        [sys.executable, "-m", "benchmarks.model_process", "tone", str(load.calls)]
+    )
+    port = int(await _line(model))
+    bridge_port = _free_port()
+    bridge = await _spawn(
+        [sys.executable, "-m", "personaplex_bridge", "serve"],
+        PERSONAPLEX_URL=f"ws://127.0.0.1:{port}",
+        PERSONAPLEX_CAPACITY=str(load.calls),
+        PORT=str(bridge_port),
+        HOST="127.0.0.1",
+        TRANSCODER=load.transcoder,
+        PACKETS_PER_PAGE=str(load.packets_per_page),
+        LOG_LEVEL="WARNING",
+        TWILIO_AUTH_TOKEN="",
+    )
+    url = f"http://127.0.0.1:{bridge_port}"
+    await _until_ready(bridge_port)
+    process = psutil.Process(bridge.pid)
+    idle_rss = process.memory_info().rss
+    length_s = WARM_UP_S + SPREAD_S + load.seconds + TAIL_S
+    calls = [
+        asyncio.create_task(_phone(url, speech, number, load.calls, length_s))
+        for number in range(load.calls)
+    ]
+    await asyncio.sleep(WARM_UP_S + SPREAD_S)
+    cpu_before, moment_before = _cpu_s(process), time.monotonic()
+    await asyncio.sleep(load.seconds)
+    cpu, wall = _cpu_s(process) - cpu_before, time.monotonic() - moment_before
+    rss = process.memory_info().rss
+    reports = await asyncio.gather(*calls)
+    await _end(bridge)
+    seen = json.loads(await _end(model))
+    window = (moment_before, moment_before + wall)
+    uplink, downlink = _delays_ms(reports, seen, window)
+    codec = bare_codec_share(speech, load.transcoder)
+    share = cpu / wall / load.calls
+    return {
+        "calls": load.calls,
+        "seconds": round(wall, 2),
+        "transcoder": load.transcoder,
+        "packets_per_page": load.packets_per_page,
+        "bridge_core_share_per_call_percent": round(100 * share, 3),
+        "bare_codec_core_share_per_call_percent": round(100 * codec, 3),
+        "times_bare_codec": round(share / codec, 2),
+        "resident_mb": round(rss / 1e6, 1),
+        "resident_mb_idle": round(idle_rss / 1e6, 1),
+        "resident_mb_per_call": round((rss - idle_rss) / 1e6 / load.calls, 3),
+        "uplink_ms": _percentiles(uplink),
+        "downlink_ms": _percentiles(downlink),
+        "underruns": sum(report.underruns for report in reports),
+        "problems": sum(len(report.problems) for report in reports),
+        "generator_late_ms": _percentiles(_lateness_ms(reports, window)),
+    }
+
+
+async def _phone(url: str, speech: bytes, number: int, calls: int, length_s: float) -> PhoneReport:
+    wait_s = SPREAD_S * (number * GOLDEN % 1)
+    await asyncio.sleep(wait_s)
+    begin = len(speech) * number // calls // 160 * 160
+    plan = CallPlan(
+        f"{url}/voice/inbound?text_prompt=call+{number}",
+        (speech[begin:] + speech[:begin]) * (1 + int(length_s * 8000 / len(speech))),
+        hang_up_after_s=length_s - wait_s,
+    )
+    return await PhoneCall(plan).run()
+
+
+def _delays_ms(
+    reports: list[PhoneReport], seen: list[dict[str, Any]], window: tuple[float, float]
+) -> tuple[list[float], list[float]]:
+    """Uplink: the frame that completes a model frame, phone to model. Downlink: the reverse."""
+    uplink: list[float] = []
+    downlink: list[float] = []
+    by_prompt = {session["prompt"]: session for session in seen}
+    for number, report in enumerate(reports):
+        session = by_prompt[f"call {number}"]
+        completing = report.sent_at[3::4]
+        uplink += _differences(completing, session["heard_at"], window)
+        downlink += _differences(session["said_at"], report.media_at, window)
+    return uplink, downlink
+
+
+def _differences(
+    before: list[float], after: list[float], window: tuple[float, float]
+) -> list[float]:
+    return [
+        (there - here) * 1000
+        for here, there in zip(before, after, strict=False)
+        if window[0] <= here < window[1]
+    ]
+
+
+def _lateness_ms(reports: list[PhoneReport], window: tuple[float, float]) -> list[float]:
+    """How late the phones sent their frames: the load generator's own trouble."""
+    late = []
+    for report in reports:
+        times = np.array(report.sent_at)
+        due = times[0] + 0.02 * np.arange(len(times))
+        inside = (times >= window[0]) & (times < window[1])
+        late += list((times - due)[inside] * 1000)
+    return late
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    p50, p95, p99 = np.percentile(values, [50, 95, 99])
+    return {
+        "p50": round(float(p50), 2),
+        "p95": round(float(p95), 2),
+        "p99": round(float(p99), 2),
+        "max": round(float(max(values)), 2),
+        "n": len(values),
+    }
+
+
+async def _spawn(command: list[str], **environ: str) -> Process:
+    return await asyncio.create_subprocess_exec(
+        *command, stdout=PIPE, limit=1 << 30, env={**os.environ, **environ}
+    )
+
+
+async def _line(process: Process) -> str:
+    assert process.stdout is not None
+    return (await asyncio.wait_for(process.stdout.readline(), READY_TIMEOUT_S)).decode()
+
+
+async def _end(process: Process) -> bytes:
+    process.send_signal(signal.SIGTERM)
+    output, _ = await asyncio.wait_for(process.communicate(), READY_TIMEOUT_S)
+    return output
+
+
+async def _until_ready(port: int) -> None:
+    async with asyncio.timeout(READY_TIMEOUT_S):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)

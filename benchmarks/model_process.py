@@ -1,0 +1,33 @@
+"""The model's stand-in in a process of its own; tells what it saw when it is ended."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import uvloop
+
+from personaplex_bridge.hosting import hosted
+from personaplex_bridge.serve import until_signal
+from personaplex_bridge.simulator.model import ModelOptions, ModelServer
+
+
+async def main(behave: str, sessions: int) -> None:
+    server = ModelServer(ModelOptions(behave, prompt_ms=100, step_ms=0, sessions=sessions))
+    async with hosted(server.application(), "127.0.0.1", 0) as port:
+        print(port, flush=True)
+        await until_signal()
+    seen = [
+        {
+            "prompt": session.text_prompt,
+            "heard_at": list(session.heard_at),
+            "said_at": list(session.said_at),
+            "ended": session.ended,
+        }
+        for session in server.sessions
+    ]
+    json.dump(seen, sys.stdout)
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,178 @@
+"""The webhook, who may use it, and the health page."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from personaplex_bridge.config import Settings
+from personaplex_bridge.simulator.caller import CallFailed, CallPlan, PhoneCall
+from personaplex_bridge.simulator.model import ModelOptions
+from personaplex_bridge.twilio import signature
+from tests.live.harness import ACCOUNT_SID, Line, bridge_to, full_line, raw_twilio, stop, until
+
+NOWHERE = "ws://127.0.0.1:9/api/chat"
+TOKEN = "12345"
+PUBLIC = "https://bridge.example.com"
+
+
+@asynccontextmanager
+async def webhook(
+    settings: Settings | None = None,
+) -> AsyncIterator[tuple[Line, aiohttp.ClientSession]]:
+    async with bridge_to(NOWHERE, settings) as line, aiohttp.ClientSession() as http:
+        yield line, http
+
+
+def stream_of(twiml: str) -> tuple[str, dict[str, str]]:
+    """URL and parameters of the stream; checks the document's shape."""
+    root = ET.fromstring(twiml)
+    assert [element.tag for element in root] == ["Connect", "Hangup"]
+    stream = root[0][0]
+    parameters = {p.attrib["name"]: p.attrib["value"] for p in stream}
+    return stream.attrib["url"], parameters
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_the_webhook_connects_the_call(method: str) -> None:
+    async with webhook() as (line, http), http.request(method, line.webhook) as response:
+        assert response.status == 200
+        assert response.content_type == "text/xml"
+        url, parameters = stream_of(await response.text())
+    assert url == line.stream_url
+    assert parameters == {"persona": "assistant"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "expected"),
+    [
+        (Settings(public_url=PUBLIC), {}, "wss://bridge.example.com/voice/stream"),
+        (
+            Settings(),
+            {"X-Forwarded-Host": "a.ngrok.app", "X-Forwarded-Proto": "https"},
+            "wss://a.ngrok.app/voice/stream",
+        ),
+        (Settings(), {"X-Forwarded-Host": "a.example, b"}, "wss://a.example/voice/stream"),
+        (Settings(), {"Host": "phone.example.org"}, "wss://phone.example.org/voice/stream"),
+        (
+            Settings(),
+            {"X-Forwarded-Proto": "https", "Host": "localhost"},
+            "wss://localhost/voice/stream",
+        ),
+        (Settings(), {"Host": "localhost:8080"}, "ws://localhost:8080/voice/stream"),
+    ],
+)
+async def test_the_address_twilio_is_told(
+    settings: Settings, headers: dict[str, str], expected: str
+) -> None:
+    async with (
+        webhook(settings) as (line, http),
+        http.post(line.webhook, headers=headers) as answer,
+    ):
+        assert stream_of(await answer.text())[0] == expected
+
+
+async def test_persona_and_overrides_travel_as_parameters(caplog: pytest.LogCaptureFixture) -> None:
+    query = {"persona": "noir", "voice": "VARM1", "text_prompt": "You enjoy <tea> & cake."}
+    async with webhook() as (line, http), http.get(line.webhook, params=query) as response:
+        assert stream_of(await response.text())[1] == query
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"persona": "nobody"},
+        {"voice": "../../etc/passwd"},
+        {"text_prompt": ""},
+        {"text_prompt": "secret " * 200},
+    ],
+)
+async def test_what_can_not_be_is_answered_with_the_default_and_a_warning(
+    query: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with webhook() as (line, http), http.get(line.webhook, params=query) as response:
+        assert stream_of(await response.text())[1] == {"persona": "assistant"}
+    assert len(caplog.records) == 1
+    assert "secret" not in caplog.text
+
+
+async def test_other_methods_and_large_bodies_are_refused() -> None:
+    async with webhook() as (line, http):
+        async with http.put(line.webhook) as response:
+            assert response.status == 405
+        async with http.post(line.webhook, data={"Body": "x" * 100_000}) as response:
+            assert response.status == 413
+        async with http.get(line.stream_url.replace("ws", "http", 1)) as response:
+            assert response.status == 400
+
+
+async def test_health() -> None:
+    async with full_line(ModelOptions("silence", prompt_ms=0)) as (line, _):
+        health = line.webhook.replace("/voice/inbound", "/healthz")
+        async with aiohttp.ClientSession() as http, raw_twilio(line) as socket:
+            await until(lambda: len(line.bridge.records) == 1)
+            async with http.get(health) as response:
+                body = await response.json()
+            await socket.send_str(stop())
+            await line.record()
+    assert body.keys() == {"status", "sessions", "uptime"}
+    assert body["status"] == "ok"
+    assert body["sessions"] == 1
+    assert body["uptime"] >= 0
+
+
+SIGNED = Settings(public_url=PUBLIC, twilio_auth_token=TOKEN)
+
+
+async def test_signed_webhooks_pass_and_others_do_not() -> None:
+    form = {"To": "+15550100", "CallSid": "CA1"}
+    right = signature.sign(TOKEN, f"{PUBLIC}/voice/inbound?persona=noir", form)
+    async with webhook(SIGNED) as (line, http):
+        for header, status in ((right, 200), ("wrong", 403), ("", 403)):
+            async with http.post(
+                f"{line.webhook}?persona=noir", data=form, headers={signature.HEADER: header}
+            ) as response:
+                assert response.status == status
+        other = {**form, "To": "+15550199"}
+        async with http.post(
+            f"{line.webhook}?persona=noir", data=other, headers={signature.HEADER: right}
+        ) as response:
+            assert response.status == 403
+
+
+async def test_signed_media_sockets_pass_and_others_do_not() -> None:
+    url = "wss://bridge.example.com/voice/stream"
+    async with bridge_to(NOWHERE, SIGNED) as line, aiohttp.ClientSession() as http:
+        headers = {signature.HEADER: signature.sign(TOKEN, url, {})}
+        async with http.ws_connect(line.stream_url, headers=headers) as socket:
+            await socket.close()
+        await line.record()
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await http.ws_connect(line.stream_url)
+    assert refused.value.status == 403
+
+
+async def test_a_whole_signed_call() -> None:
+    """Without PUBLIC_URL, signatures are computed from the host that was asked for."""
+    settings = Settings(twilio_auth_token=TOKEN, twilio_account_sid=ACCOUNT_SID)
+    async with full_line(ModelOptions("silence", prompt_ms=0), settings) as (line, _):
+        plan = CallPlan(
+            line.webhook, b"", auth_token=TOKEN, account_sid=ACCOUNT_SID, hang_up_after_s=0.3
+        )
+        report = await PhoneCall(plan).run()
+        await line.record()
+        assert report.media_messages > 0
+        with pytest.raises(CallFailed, match="403"):
+            await PhoneCall(CallPlan(line.webhook, b"", account_sid=ACCOUNT_SID)).run()
+
+
+async def test_other_accounts_are_refused() -> None:
+    async with webhook(Settings(twilio_account_sid=ACCOUNT_SID)) as (line, http):
+        for account, status in ((ACCOUNT_SID, 200), ("AC" + "9" * 32, 403)):
+            async with http.post(line.webhook, data={"AccountSid": account}) as response:
+                assert response.status == status
