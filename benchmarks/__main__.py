@@ -47,7 +47,8 @@ def main() -> None:
         for sound in sounds:
             print(f"fidelity of {sound.name} ...", flush=True)
             recordings.append(fidelity.measure(sound))
-        _write(arguments.results / "fidelity.json", {"recordings": recordings})
+        result = {"algorithmic_delay_ms": fidelity.delays(), "recordings": recordings}
+        _write(arguments.results / "fidelity.json", result)
     table.write_into(ROOT / "README.md", arguments.results)
     print(table.render(arguments.results))
 

@@ -17,16 +17,21 @@ import soxr
 from pesq import pesq
 from pystoi import stoi
 
+from benchmarks.sounds import model_packets
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.downlink import MODEL_RATE_HZ, make_downlink
-from personaplex_bridge.audio.mulaw import Pcm
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, SILENCE, Pcm
 from personaplex_bridge.audio.ogg import OggReader, OggWriter
 from personaplex_bridge.audio.oggopus import is_header, opus_head, opus_tags
 from personaplex_bridge.audio.opus import OpusDecoder
 from personaplex_bridge.audio.uplink import make_uplink
+from personaplex_bridge.config import TRANSCODERS
+from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.behaviours import FRAME_SAMPLES, Echo
 from personaplex_bridge.simulator.model import PRE_SKIP, SERIAL
 
+LOOKAHEAD_MS = 2.5
+"""Of RESTRICTED_LOWDELAY; `delay_ms` of the uplink's score shows it."""
 MAX_LAG = 4000
 """Samples at 8 kHz searched for the delay: half a second."""
 
@@ -50,6 +55,28 @@ def measure(path: Path) -> dict[str, Any]:
     return {"recording": path.name, "seconds": round(len(reference) / 8000, 1)} | {
         name: _score(reference, sound) for name, sound in heard.items()
     }
+
+
+def delays() -> dict[str, float]:
+    """Milliseconds of sound each path holds back by itself, on average: what has been fed in
+    20 ms frames and has not come out, and the codec's look-ahead in the uplink.
+    """
+    held = {}
+    for transcoder in TRANSCODERS:
+        uplink = make_uplink(transcoder, packets_per_page=1)
+        fed = [uplink.feed(SILENCE * FRAME_BYTES) for _ in range(500)]
+        out_ms = np.cumsum([float(len(pages) * FRAME_MS) for pages in fed])
+        held[f"uplink_{transcoder}"] = _mean_lag_ms(out_ms, FRAME_MS) + LOOKAHEAD_MS
+        downlink, writer = make_downlink(transcoder), OggWriter(SERIAL)
+        heard = [downlink.feed(writer.page([p], 0)) for p in model_packets("silence", 40)]
+        out_ms = np.cumsum([len(sound) / 8 for sound in heard])
+        held[f"downlink_{transcoder}"] = _mean_lag_ms(out_ms, behaviours.FRAME_MS)
+    return {name: round(delay_ms, 2) for name, delay_ms in held.items()}
+
+
+def _mean_lag_ms(out_ms: npt.NDArray[np.float64], step_ms: int) -> float:
+    in_ms = step_ms * np.arange(1, len(out_ms) + 1)
+    return float(np.mean((in_ms - out_ms)[len(out_ms) // 10 :]))
 
 
 def _through_uplink(phone: bytes, transcoder: str) -> Pcm:

@@ -27,6 +27,7 @@ def render(results: Path) -> str:
         parts += [_machine(load), _load_rows(load["loads"])]
     fidelity = _read(results / "fidelity.json")
     if fidelity:
+        parts.append(_delay_row(fidelity["algorithmic_delay_ms"]))
         parts.append(_fidelity_rows(fidelity["recordings"]))
     return "\n".join(parts)
 
@@ -60,6 +61,11 @@ def _load_rows(loads: list[Any]) -> str:
             f"| {down['p50']:.1f} / {down['p99']:.1f} ms |"
         )
     return "\n".join(rows) + "\n"
+
+
+def _delay_row(delays: dict[str, float]) -> str:
+    told = [f"{name.replace('_', ' ')} {delay:.1f}" for name, delay in delays.items()]
+    return f"Delay of the algorithm, in ms: {', '.join(told)}.\n"
 
 
 def _fidelity_rows(recordings: list[Any]) -> str:

@@ -60,6 +60,13 @@ pause. Then look into the folder: caller.wav, heard.wav, stereo.wav (caller left
 transcript.txt, timeline.png, report.txt.
 """
 
+_WHAT_IT_DOES = {
+    "repeat": "it repeats each sentence once the caller pauses",
+    "echo": "it says at once what it hears",
+    "tone": "it says one tone",
+    "silence": "it says nothing",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
@@ -128,7 +135,7 @@ def _add_standin(commands: Any) -> None:
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--behave",
-        choices=("repeat", "echo", "tone", "silence"),
+        choices=list(_WHAT_IT_DOES),
         default="repeat",
         help="repeat each utterance after a pause (default), echo at once, or say one sound",
     )
@@ -181,7 +188,11 @@ def _add_call(commands: Any) -> None:
         metavar="SECONDS",
         help="hang up then (default: when all is said and nothing was heard for 2 s)",
     )
-    parser.add_argument("--out", type=Path, help="write what the caller heard as a WAV file")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="write what the caller heard (with --calls: numbered files)",
+    )
 
 
 def _add_demo(commands: Any) -> None:
@@ -261,7 +272,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     with resources.as_file(shipped) as path:
         sound = arguments.wav or path
         print(f"Calling the bridge on this machine; the caller plays {sound.name}.")
-        print("The model is a stand-in: it repeats each sentence once the caller pauses.")
+        print(f"The model is a stand-in: {_WHAT_IT_DOES[arguments.behave]}.")
         result = _run(
             run_demo(DemoOptions(sound, arguments.out, arguments.repeat, model), settings)
         )

@@ -21,7 +21,10 @@ from personaplex_bridge.pool import tls_context
 PROBE_TIMEOUT_S = 5.0
 LEAST_PYTHON = (3, 11)
 
-_INSTALL = "apt-get install {debian} (macOS: brew install {brew})"
+_INSTALL = (
+    "apt-get install {debian} (macOS: brew install {brew}, and "
+    'export DYLD_FALLBACK_LIBRARY_PATH="$(brew --prefix)/lib")'
+)
 _NEEDED = ("aiohttp", "websockets", "numpy", "soxr", "opuslib", "PyOgg", "twilio", "orjson")
 _EXTRAS = {"soundfile": "call, demo", "matplotlib": "demo"}
 

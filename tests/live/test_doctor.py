@@ -42,8 +42,8 @@ async def test_a_missing_library(
     monkeypatch.setattr(importlib, "import_module", missing)
     ailing, output = await told(capsys)
     assert ailing
-    assert "apt-get install libopus0 (macOS: brew install opus)" in output
-    assert "apt-get install libogg0 (macOS: brew install libogg)" in output
+    assert "apt-get install libopus0 (macOS: brew install opus," in output
+    assert "apt-get install libogg0 (macOS: brew install libogg," in output
 
 
 async def test_missing_packages(

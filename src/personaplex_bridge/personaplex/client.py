@@ -26,6 +26,9 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_QUEUED_MESSAGES = 64
 """Messages read ahead (about 2.5 s); beyond that the server is pushed back."""
 
+ABNORMAL = 1006
+"""The close code of a connection that ended without one (RFC 6455)."""
+
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 0.5
 PING_INTERVAL_S = 20.0
@@ -62,6 +65,12 @@ class PersonaPlexLine:
                         return
         except TimeoutError:
             raise HandshakeTimeout(f"no handshake within {timeout_s:g} s") from None
+        except ModelClosed as error:
+            if error.code == ABNORMAL:
+                raise ModelClosed(
+                    ABNORMAL, "before its handshake; it dies so of parameters it can not use"
+                ) from error
+            raise
 
     async def send_audio(self, ogg: bytes) -> None:
         """Send Ogg Opus bytes to the model. Waits while the socket is backed up.
@@ -103,7 +112,7 @@ class PersonaPlexLine:
                 async with asyncio.timeout(PONG_TIMEOUT_S):
                     await (await self._socket.ping())
         except TimeoutError:
-            raise ModelClosed(1006, f"no pong within {PONG_TIMEOUT_S:g} s") from None
+            raise ModelClosed(ABNORMAL, f"no pong within {PONG_TIMEOUT_S:g} s") from None
         except ConnectionClosed as error:
             raise _model_closed(error) from error
 
@@ -138,7 +147,8 @@ async def open_line(
         )
     except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
         # The server's address may be told; the URL with its prompt may not.
-        raise ModelUnavailable(f"no connection to {server}: {error}") from error
+        why = "not a usable address" if isinstance(error, InvalidURI) else error
+        raise ModelUnavailable(f"no connection to {server}: {why}") from error
     line = PersonaPlexLine(socket)
     try:
         yield line
@@ -152,4 +162,4 @@ def _model_closed(error: ConnectionClosed) -> ModelClosed:
         return ModelClosed(received.code, received.reason)
     if error.sent is not None:
         return ModelClosed(error.sent.code, error.sent.reason)
-    return ModelClosed(1006, "connection lost")
+    return ModelClosed(ABNORMAL, "connection lost")

@@ -24,13 +24,19 @@ async def make_calls(plan: CallPlan, number: int, out: Path | None) -> int:
     errors = Counter(str(outcome) for outcome in outcomes if isinstance(outcome, BridgeError))
     for message, times in errors.items():
         print(f"{times} call(s) failed: {message}")
-    if out is not None and reports:
-        write_wav(out, *(bytes(report.heard) for report in reports[:1]))
-        print(f"what the {'first ' if number > 1 else ''}caller heard: {out}")
+    if out is not None:
+        _write_heard(out, reports)
     for line in _summary(reports):
         print(line)
     good = [report for report in reports if report.first_media_s is not None]
     return 0 if len(good) == number and not any(report.problems for report in good) else 1
+
+
+def _write_heard(out: Path, reports: list[PhoneReport]) -> None:
+    for number, report in enumerate(reports, start=1):
+        path = out if len(reports) == 1 else out.with_stem(f"{out.stem}-{number}")
+        write_wav(path, bytes(report.heard))
+        print(f"what the caller heard: {path}")
 
 
 async def _make_one(plan: CallPlan, wait_s: float) -> PhoneReport | BridgeError:

@@ -166,8 +166,7 @@ def report_lines(result: DemoResult) -> list[str]:
         lines.append(
             f"of {len(result.matches)} seconds in which the caller spoke, {result.came_back} came "
             f"back (median correlation {median(m.correlation for m in result.matches):.3f}, "
-            f"median delay {median(m.delay_s for m in result.matches):.2f} s: the stand-in waits "
-            "for a pause before it repeats)"
+            f"median delay {median(m.delay_s for m in result.matches):.2f} s)"
         )
     return lines + [f"Twilio would complain: {problem}" for problem in phone.problems]
 
