@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -26,6 +26,9 @@ from personaplex_bridge.twilio.stream import MediaStream
 
 START_TIMEOUT_S = 10.0
 """Twilio sends `start` right after connecting."""
+
+MAX_KEYS = 100
+"""DTMF digits kept."""
 
 END_OF_WORD_S = 0.4
 """A word is complete when the model has said no more for so long (five of its frames)."""
@@ -49,8 +52,8 @@ class ModelLine(Protocol):
         """Give the model Ogg Opus bytes."""
         ...
 
-    def messages(self) -> AsyncIterator[Message]:
-        """The model's audio and text; raises ModelError when it ends."""
+    async def receive(self) -> Message:
+        """The model's next audio or text; raises ModelError when it has ended."""
         ...
 
     async def keepalive(self) -> None:
@@ -148,7 +151,7 @@ class BridgeSession:
     async def _hear_caller(self) -> None:
         """Twilio socket to backlog. Never waits for the model."""
         record, backlog = self.record, self._backlog
-        async for event in self._stream.events():
+        while (event := await self._stream.receive()) is not None:
             match event:
                 case Media(payload=payload):
                     backlog.append(payload)
@@ -156,7 +159,7 @@ class BridgeSession:
                     if len(backlog) >= self._page_bytes:
                         self._page_is_waiting.set()
                 case Dtmf(digit=digit):
-                    record.keys += digit[:1]
+                    record.keys = (record.keys + digit)[-MAX_KEYS:]
                 case Stop():
                     raise _CallOver(Ending(EndedBy.CALLER, "the caller hung up", NORMAL))
                 case _:
@@ -187,8 +190,8 @@ class BridgeSession:
 
     async def _play_downlink(self, line: ModelLine) -> None:
         """Model to Twilio socket."""
-        async for message in line.messages():
-            match message:
+        while True:
+            match await line.receive():
                 case Audio(payload=ogg):
                     await self._play(self._downlink.feed(ogg))
                 case Text(piece=piece):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -10,7 +11,7 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.record import EndedBy
 from personaplex_bridge.simulator.alignment import find_speech
-from personaplex_bridge.simulator.caller import CallPlan
+from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.ledger import count_frames
 from personaplex_bridge.simulator.model import ModelOptions
 from tests.live.harness import FAST, bridge_to, full_line, speech, standin, until
@@ -76,8 +77,6 @@ async def test_what_is_said_before_the_handshake_is_kept_up_to_the_bound() -> No
 async def test_keys_and_persona_arrive() -> None:
     async with full_line(ModelOptions("silence", prompt_ms=0)) as (line, model):
         line_url = f"{line.webhook}?persona=noir&voice=VARF0"
-        from personaplex_bridge.simulator.caller import PhoneCall
-
         keys = ((0.1, "1"), (0.2, "#"))
         plan = CallPlan(line_url, b"", keys=keys, hang_up_after_s=0.5)
         await PhoneCall(plan, FAST).run()
@@ -125,3 +124,19 @@ async def test_calls_do_not_mix() -> None:
             await line.record()
     for plan, report in zip(plans, reports, strict=True):
         assert all(match.found for match in find_speech(plan.speech, bytes(report.heard)))
+
+
+async def test_nothing_private_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Numbers, prompts, transcripts, keys: not in any line from INFO up."""
+    caplog.set_level(logging.INFO)
+    async with full_line(ModelOptions("repeat", prompt_ms=0)) as (line, _):
+        url = f"{line.webhook}?text_prompt=You+are+Mata+Hari."
+        plan = CallPlan(url, speech()[: 8000 * 5], keys=((0.1, "7"),), quiet_s=1.0)
+        await PhoneCall(plan, FAST).run()
+        record = await line.record()
+    assert len(record.words) > 5
+    text = "\n".join(caplog.messages)
+    assert "call begins" in text
+    assert "call over" in text
+    for private in ("5550111", "5550100", "Mata", "spoke", "déjà"):
+        assert private not in text

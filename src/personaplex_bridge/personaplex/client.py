@@ -11,10 +11,12 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
+from personaplex_bridge.config import LOOPBACK_HOSTS
 from personaplex_bridge.errors import HandshakeTimeout, ModelClosed, ModelUnavailable
 from personaplex_bridge.personaplex.messages import Handshake, Message
 from personaplex_bridge.personaplex.protocol import LineProtocol, LineState
@@ -60,9 +62,8 @@ class PersonaPlexLine:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                async for message in self.messages():
-                    if isinstance(message, Handshake):
-                        return
+                while not isinstance(await self.receive(), Handshake):
+                    pass
         except TimeoutError:
             raise HandshakeTimeout(f"no handshake within {timeout_s:g} s") from None
         except ModelClosed as error:
@@ -85,18 +86,17 @@ class PersonaPlexLine:
         except ConnectionClosed as error:
             raise _model_closed(error) from error
 
-    async def messages(self) -> AsyncIterator[Message]:
-        """What the model sends, in order, without what the protocol ignores. Never ends by itself.
+    async def receive(self) -> Message:
+        """The next message of the model, without those that the protocol ignores.
 
         Raises:
             ModelClosed: the server closed. It has no good reason to, so even 1000 is an error.
         """
-        recv, receive = self._socket.recv, self._protocol.receive
         try:
             while True:
-                message = receive(await recv())
+                message = self._protocol.receive(await self._socket.recv())
                 if message is not None:
-                    yield message
+                    return message
         except ConnectionClosed as error:
             raise _model_closed(error) from error
 
@@ -137,6 +137,7 @@ async def open_line(
         socket = await connect(
             chat_url(server, role),
             ssl=tls,
+            proxy=None if urlsplit(server).hostname in LOOPBACK_HOSTS else True,
             compression=None,
             ping_interval=None,
             open_timeout=OPEN_TIMEOUT_S,

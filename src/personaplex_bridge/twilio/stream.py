@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
 
 from aiohttp import WSMsgType, web
 
@@ -45,31 +44,28 @@ class MediaStream:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                async for event in self.events():
+                while (event := await self.receive()) is not None:
                     if isinstance(event, Start):
                         return event
         except TimeoutError:
             raise StreamError(f"no start message within {timeout_s:g} s") from None
         raise StreamError("the socket closed before the start message")
 
-    async def events(self) -> AsyncIterator[Inbound]:
-        """Every well-formed event in order, until Twilio closes the socket.
+    async def receive(self) -> Inbound | None:
+        """The next well-formed event, or None once Twilio has closed the socket.
 
         Raises:
             StreamError: the transport broke, a message was too long, or too many were bad.
         """
-        socket, receive = self._socket, self._protocol.receive
         while True:
-            message = await socket.receive()
+            message = await self._socket.receive()
             if message.type is WSMsgType.TEXT:
                 try:
-                    event = receive(message.data)
+                    return self._protocol.receive(message.data)
                 except MessageError as error:
                     self._count_bad(error)
-                else:
-                    yield event
             elif message.type in _ENDED:
-                return
+                return None
             elif message.type is WSMsgType.ERROR:
                 raise StreamError(f"the socket failed: {message.data}")
             else:
