@@ -101,7 +101,7 @@ class _Reader:
         try:
             return parse(value)
         except ValueError as error:
-            shown = "(hidden)" if variable in _SECRETS else value
+            shown = "(hidden)" if variable in _SECRETS or "@" in value else value  # user:password@
             self.wrong.append(WrongValue(variable, shown, str(error)))
             return default
 

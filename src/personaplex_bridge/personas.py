@@ -13,6 +13,9 @@ from personaplex_bridge.errors import PersonaError
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.twilio.twiml import fits_parameter
 
+MAX_NAME_CHARS = 100
+"""A name must travel in a `<Parameter>`."""
+
 _PERSONA_FIELDS = {"voice", "text_prompt", "description", "experimental"}
 
 
@@ -95,7 +98,9 @@ def parse_catalogue(text: str, source: str) -> Catalogue:
 
 
 def _parse_persona(name: str, table: object, source: str) -> Persona:
-    where = f"{source}: persona {name!r}"
+    where = f"{source}: persona {name[:MAX_NAME_CHARS]!r}"
+    if len(name) > MAX_NAME_CHARS:
+        raise PersonaError(f"{where}...: a name has at most {MAX_NAME_CHARS} characters")
     if not isinstance(table, dict):
         raise PersonaError(f"{where} must be a table")
     unknown = set(table) - _PERSONA_FIELDS

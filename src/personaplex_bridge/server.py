@@ -135,7 +135,10 @@ class Bridge:
             return self._settings.public_url
         host = request.headers.get("X-Forwarded-Host", request.host).split(",")[0].strip()
         forwarded = {"X-Forwarded-Host", "X-Forwarded-Proto"} & set(request.headers)
-        local = not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS
+        try:
+            local = not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS
+        except ValueError:
+            raise web.HTTPBadRequest(text="no usable host\n") from None
         return f"http://{host}" if local else f"https://{host}"
 
     def _check_webhook(self, request: web.Request, base: str, form: Mapping[str, str]) -> None:

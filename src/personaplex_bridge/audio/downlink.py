@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import soxr
 
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE, Pcm
 from personaplex_bridge.audio.ogg import OggReader, Packet
 from personaplex_bridge.audio.oggopus import HEAD_MAGIC, is_header
 from personaplex_bridge.audio.opus import OpusDecoder
+from personaplex_bridge.audio.resample import Resampler
 from personaplex_bridge.errors import OpusError
 
 MODEL_RATE_HZ = 24_000
@@ -32,7 +32,7 @@ class DownlinkTranscoder:
     by libopus, and `damage` counts both.
     """
 
-    def __init__(self, rate_hz: int, resampler: soxr.ResampleStream | None = None) -> None:
+    def __init__(self, rate_hz: int, resampler: Resampler | None = None) -> None:
         self.packets = 0
         self._rate_hz = rate_hz
         self._resampler = resampler
@@ -72,7 +72,7 @@ class DownlinkTranscoder:
 
     def _to_mulaw(self, pcm: Pcm, *, last: bool) -> bytes:
         if self._resampler is not None:
-            pcm = self._resampler.resample_chunk(pcm, last=last)
+            pcm = self._resampler.feed(pcm, last=last)
         return mulaw.encode(pcm)
 
     def _whole_frames(self, fresh: bytes) -> bytes:
@@ -88,5 +88,5 @@ def make_downlink(transcoder: str) -> DownlinkTranscoder:
     """
     if transcoder == "native":
         return DownlinkTranscoder(mulaw.SAMPLE_RATE_HZ)
-    resampler = soxr.ResampleStream(MODEL_RATE_HZ, mulaw.SAMPLE_RATE_HZ, 1, "int16", "HQ")
+    resampler = Resampler(MODEL_RATE_HZ, mulaw.SAMPLE_RATE_HZ)
     return DownlinkTranscoder(MODEL_RATE_HZ, resampler)

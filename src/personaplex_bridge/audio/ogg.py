@@ -17,6 +17,8 @@ from pyogg import ogg as _ogg
 from personaplex_bridge.errors import OggError
 
 MAX_PAGE_BYTES = 27 + 255 + 255 * 255
+MAX_PACKET_BYTES = 256 * 1024
+"""Longest packet read; an Opus packet has at most 7,650 bytes."""
 
 if not _ogg.PYOGG_OGG_AVAIL:
     raise ImportError(
@@ -80,8 +82,9 @@ class OggReader:
 
     Nothing stops the reader: what can't be used is skipped and counted in `damage`, under
     `skipped-bytes` (no page, or a wrong CRC), `hole` (page numbers jump), `foreign-page`
-    (another stream's), `broken-packet` (a continuation that doesn't fit). A page that begins a
-    stream replaces the one in progress. At most one page is kept in memory.
+    (another stream's), `broken-packet` (a continuation that doesn't fit), `huge-packet` (over
+    256 KiB). A page that begins a stream replaces the one in progress. What is kept in memory is
+    bounded by a page and a packet.
     """
 
     def __init__(self) -> None:
@@ -94,7 +97,7 @@ class OggReader:
         self._stream = _ogg.ogg_stream_state()
         weakref.finalize(self, _library.ogg_stream_clear, self._stream)
         self._begun = False
-        self._unfinished = False
+        self._unfinished = 0  # bytes of the pages a packet has run over so far
 
     def feed(self, data: bytes) -> list[Packet]:
         """The packets that are complete now that `data` has come."""
@@ -114,16 +117,25 @@ class OggReader:
         flags = self._page.header[5]
         if flags & _FIRST or not self._begun:
             _begin(self._stream, _library.ogg_page_serialno(self._page))
-            self._begun, self._unfinished = True, False
+            self._begun, self._unfinished = True, 0
+        elif bool(flags & _CONTINUED) is not (self._unfinished > 0):
+            self._forget("broken-packet")
         if _library.ogg_stream_pagein(self._stream, self._page) != 0:
             self.damage["foreign-page"] += 1
             return False
-        if bool(flags & _CONTINUED) is not self._unfinished:
-            self.damage["broken-packet"] += 1
         # A page whose last lacing value is 255 ends within a packet (RFC 3533, section 5).
         segments = self._page.header[26]
-        self._unfinished = segments > 0 and self._page.header[26 + segments] == 255
+        open_ended = segments > 0 and self._page.header[26 + segments] == 255
+        self._unfinished = self._unfinished + self._page.body_len if open_ended else 0
+        if self._unfinished > MAX_PACKET_BYTES:
+            self._forget("huge-packet")
         return True
+
+    def _forget(self, damage: str) -> None:
+        """Drop the beginning of a packet whose end can't be used, which libogg would keep."""
+        self.damage[damage] += 1
+        self._unfinished = 0
+        _library.ogg_stream_reset(self._stream)
 
     def _packets(self) -> Iterator[Packet]:
         while (found := _library.ogg_stream_packetout(self._stream, self._packet)) != 0:

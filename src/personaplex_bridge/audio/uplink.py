@@ -1,7 +1,7 @@
 """Caller to model: mu-law at 8 kHz in, Ogg Opus pages out.
 
 Two paths. `native` encodes at 8 kHz and leaves the change of rate to the model's decoder: 2.5 ms
-of delay. `soxr` resamples to the model's 24 kHz first: the same sound, about 43 ms later and for
+of delay. `soxr` resamples to the model's 24 kHz first: the same sound, about 50 ms later and for
 more CPU (benchmarks/). It is there for comparison.
 """
 
@@ -11,12 +11,12 @@ import secrets
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.mulaw import Pcm
 from personaplex_bridge.audio.oggopus import GRANULE_RATE_HZ, OggOpusWriter
 from personaplex_bridge.audio.opus import Application, OpusEncoder
+from personaplex_bridge.audio.resample import Resampler
 
 
 class UplinkTranscoder:
@@ -27,7 +27,7 @@ class UplinkTranscoder:
         encoder: OpusEncoder,
         rate_hz: int,
         packets_per_page: int,
-        resampler: soxr.ResampleStream | None = None,
+        resampler: Resampler | None = None,
     ) -> None:
         self.packets = 0
         self._encoder = encoder
@@ -53,14 +53,14 @@ class UplinkTranscoder:
         self._mulaw_bytes += len(caller)
         pcm = mulaw.decode(caller)
         if self._resampler is not None:
-            pcm = self._resampler.resample_chunk(pcm)
+            pcm = self._resampler.feed(pcm)
         self._encode(pcm)
         return self._full_pages()
 
     def flush(self) -> bytes:
         """The last pages, which end the stream: it decodes to as many samples as were fed."""
         if self._resampler is not None:
-            self._encode(self._resampler.resample_chunk(np.empty(0, np.int16), last=True))
+            self._encode(self._resampler.feed(np.empty(0, np.int16), last=True))
         # The decoder lags by the lookahead: so much silence pushes the last sample out.
         size = self._encoder.samples_per_frame
         tail = len(self._samples) + self._encoder.lookahead
@@ -108,5 +108,5 @@ def make_uplink(transcoder: str, packets_per_page: int = 4) -> UplinkTranscoder:
     encoding = ENCODINGS[transcoder]
     resampler = None
     if encoding.rate_hz != mulaw.SAMPLE_RATE_HZ:
-        resampler = soxr.ResampleStream(mulaw.SAMPLE_RATE_HZ, encoding.rate_hz, 1, "int16", "HQ")
+        resampler = Resampler(mulaw.SAMPLE_RATE_HZ, encoding.rate_hz)
     return UplinkTranscoder(encoding.encoder(), encoding.rate_hz, packets_per_page, resampler)

@@ -41,7 +41,10 @@ class Role:
             )
         if not self.text_prompt.strip():
             raise PersonaError("text_prompt is empty: the model server dies of that")
-        size = len(quote_plus(self.text_prompt))
+        try:
+            size = len(quote_plus(self.text_prompt))
+        except UnicodeEncodeError:
+            raise PersonaError("text_prompt is not Unicode text") from None
         if size > MAX_ENCODED_PROMPT_BYTES:
             raise PersonaError(
                 f"text_prompt takes {size} bytes when URL-encoded; "

@@ -18,6 +18,9 @@ from personaplex_bridge.simulator.behaviours import FRAME_SAMPLES, RATE_HZ
 CONCEALED_SAMPLES = 10 * RATE_HZ
 """What a zero-length packet injects into the real server's input."""
 
+CAPTURE = b"OggS"
+"""What every page begins with (RFC 3533, section 6)."""
+
 _FATAL_DAMAGE = ("skipped-bytes", "foreign-page", "broken-packet")
 
 
@@ -34,6 +37,8 @@ class StrictHearing:
         self._reader = OggReader()
         self._decoder = OpusDecoder(RATE_HZ)
         self._begun = False
+        self._captured = False
+        self._lead = b""
         self._pcm: list[Pcm] = []
         self._buffered = 0
 
@@ -43,9 +48,7 @@ class StrictHearing:
         Raises:
             Unacceptable: with the reason.
         """
-        if not self._begun and b"OggS" not in ogg:
-            return []  # raw Opus without Ogg: silence, and no word of why
-        for packet in self._reader.feed(ogg):
+        for packet in self._reader.feed(self._from_capture(ogg)):
             if packet.first and (self._begun or not packet.data.startswith(HEAD_MAGIC)):
                 raise Unacceptable("a stream that begins again, or without OpusHead")
             if not packet.first and not self._begun:
@@ -57,6 +60,18 @@ class StrictHearing:
             if self._reader.damage[damage]:
                 raise Unacceptable(damage)
         return self._take_frames()
+
+    def _from_capture(self, data: bytes) -> bytes:
+        """The input from the first page on. Raw Opus without Ogg: nothing, and no word of why."""
+        if self._captured:
+            return data
+        self._lead += data
+        begin = self._lead.find(CAPTURE)
+        if begin < 0:
+            self._lead = self._lead[1 - len(CAPTURE) :]
+            return b""
+        self._captured = True
+        return self._lead[begin:]
 
     def _decode(self, packet: bytes) -> Pcm:
         if not packet:

@@ -95,7 +95,7 @@ def _read_connect(element: ET.Element) -> ConnectStream:
         raise TwimlError(f"the stream URL must be wss, not {parts.scheme!r}")
     if not parts.hostname:
         raise TwimlError("the stream URL has no host")
-    parameters = {child.get("name", ""): child.get("value", "") for child in stream}
+    parameters = {p.get("name", ""): p.get("value", "") for p in stream.iter("Parameter")}
     for name, value in parameters.items():
         if not fits_parameter(name, value):
             raise TwimlError(f"<Parameter> {name!r} is longer than 500 characters")

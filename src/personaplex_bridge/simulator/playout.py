@@ -50,6 +50,7 @@ class Playout:
     def clear(self) -> list[str]:
         """Forget what waits. All marks are returned at once, in order, as Twilio does."""
         self._media.clear()
+        self._playing = False
         self._given = self._taken
         return self._reached()
 

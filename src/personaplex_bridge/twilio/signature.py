@@ -22,13 +22,19 @@ def sign(auth_token: str, url: str, form: Mapping[str, str]) -> str:
 
 def webhook_is_signed(auth_token: str, url: str, form: Mapping[str, str], signature: str) -> bool:
     """Whether `signature` is right for a webhook at the public `url`."""
-    return bool(RequestValidator(auth_token).validate(url, form, signature))
+    try:
+        return bool(RequestValidator(auth_token).validate(url, form, signature))
+    except ValueError:
+        return False  # the URL, made from the request's own host, is none
 
 
 def upgrade_is_signed(auth_token: str, url: str, signature: str) -> bool:
     """Whether `signature` is right for a WebSocket upgrade at the public `url`."""
     validator = RequestValidator(auth_token)
-    return any(validator.validate(form, {}, signature) for form in _upgrade_forms(url))
+    try:
+        return any(validator.validate(form, {}, signature) for form in _upgrade_forms(url))
+    except ValueError:
+        return False  # the URL, made from the request's own host, is none
 
 
 def _upgrade_forms(url: str) -> list[str]:

@@ -1,0 +1,98 @@
+"""Which room may import which (docs/design.md): wire and audio rooms know nothing of calls, calls
+nothing of the web.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import personaplex_bridge
+
+ROOT = Path(personaplex_bridge.__file__).parent
+BASE = {"errors", "config", "clock"}
+WIRE = {"twilio", "personaplex", "audio"}
+STANDARD = sys.stdlib_module_names
+
+# A room, its neighbours, and the packages that it may use beside the standard library.
+# The longest name that fits counts.
+ROOMS: dict[str, tuple[set[str], set[str]]] = {
+    "errors": (set(), set()),
+    "config": ({"errors"}, set()),
+    "clock": ({"errors"}, set()),
+    "logs": (set(), set()),
+    "record": (set(), set()),
+    "twilio": ({"errors", "config", "logs"}, {"aiohttp", "orjson", "twilio"}),
+    "personaplex": ({"errors", "config", "logs"}, {"websockets"}),
+    "audio": ({"errors"}, {"numpy", "opuslib", "pyogg", "soxr"}),
+    "personas": ({"errors", "config", "personaplex.voices", "twilio.twiml"}, set()),
+    "session": (BASE | WIRE | {"logs", "personas", "record"}, set()),
+    "pool": ({"errors", "config", "logs", "personaplex"}, set()),
+    "server": (
+        {"errors", "config", "logs", "personas", "record", "session", "pool", "twilio"},
+        {"aiohttp"},
+    ),
+    "simulator": (
+        BASE | WIRE | {"logs", "record"},
+        {"aiohttp", "matplotlib", "multidict", "numpy", "soundfile", "soxr"},
+    ),
+}
+# The console command and what it runs put everything together.
+ABOVE = {"cli", "doctor", "hosting", "serve", "simulator.demo", "__main__", ""}
+SYNCHRONOUS = {
+    *("audio", "personas", "personaplex.messages", "personaplex.protocol", "personaplex.text"),
+    *("personaplex.voices", "twilio.fields", "twilio.inbound", "twilio.outbound"),
+    *("twilio.protocol", "twilio.signature", "twilio.twiml"),
+}
+SOCKETS = {"asyncio", "aiohttp", "websockets", "socket", "ssl", "threading", "time"}
+
+
+def name_of(path: Path) -> str:
+    """`audio.ogg` for src/personaplex_bridge/audio/ogg.py, `audio` for its __init__.py."""
+    return (
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").strip(".")
+    )
+
+
+def is_in(module: str, rooms: set[str]) -> bool:
+    return any(module == room or module.startswith(f"{room}.") for room in rooms)
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Absolute names; `from personaplex_bridge import logs` gives personaplex_bridge.logs."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they lead"
+            within = node.module == "personaplex_bridge"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from names if within else [node.module or ""]
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in ABOVE])
+def test_a_room_imports_its_neighbours_only(module: str) -> None:
+    rooms = [room for room in ROOMS if is_in(module, {room})]
+    assert rooms, "a new module: give it a place in the table"
+    neighbours, packages = ROOMS[max(rooms, key=len)]
+    for imported in imports_of(MODULES[module]):
+        package, _, ours = imported.partition(".")
+        if package == "personaplex_bridge":
+            assert is_in(ours, neighbours | {module.partition(".")[0]}), imported
+        else:
+            assert package in STANDARD | packages, imported
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if is_in(name, SYNCHRONOUS)])
+def test_what_is_synchronous_knows_no_sockets_and_no_clocks(module: str) -> None:
+    assert not {imported.partition(".")[0] for imported in imports_of(MODULES[module])} & SOCKETS
+
+
+def test_the_tables_name_what_exists() -> None:
+    assert set(ROOMS) | ABOVE <= set(MODULES)
+    assert set(MODULES) >= SYNCHRONOUS
