@@ -13,7 +13,6 @@ import uvloop
 from benchmarks import fidelity, load, machine, table
 from benchmarks.load import Load
 from benchmarks.sounds import shipped_speech
-from personaplex_bridge.simulator.sound import read_as_mulaw
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,7 +53,6 @@ def main() -> None:
 
 
 def _loads(sound: Path, seconds: float) -> list[dict[str, Any]]:
-    speech = read_as_mulaw(sound)
     plans = [
         Load(1, seconds),
         Load(10, seconds),
@@ -66,7 +64,7 @@ def _loads(sound: Path, seconds: float) -> list[dict[str, Any]]:
     results = []
     for number, plan in enumerate(plans, start=1):
         print(f"load {number} of {len(plans)}: {plan} ...", flush=True)
-        results.append(uvloop.run(load.measure(plan, speech)))
+        results.append(uvloop.run(load.measure(plan, sound)))
     return results
 
 

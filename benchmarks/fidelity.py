@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
-import soxr
 from pesq import pesq
 from pystoi import stoi
 
-from benchmarks.sounds import model_packets
+from benchmarks.sounds import read_mono, resample
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.downlink import MODEL_RATE_HZ, make_downlink
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, SILENCE, Pcm
@@ -27,7 +25,7 @@ from personaplex_bridge.audio.opus import OpusDecoder
 from personaplex_bridge.audio.uplink import make_uplink
 from personaplex_bridge.config import TRANSCODERS
 from personaplex_bridge.simulator import behaviours
-from personaplex_bridge.simulator.behaviours import FRAME_SAMPLES, Echo
+from personaplex_bridge.simulator.behaviours import FRAME_SAMPLES
 from personaplex_bridge.simulator.model import PRE_SKIP, SERIAL
 
 LOOKAHEAD_MS = 2.5
@@ -38,17 +36,16 @@ MAX_LAG = 4000
 
 def measure(path: Path) -> dict[str, Any]:
     """Scores of one recording."""
-    samples, rate_hz = soundfile.read(path, dtype="float64", always_2d=True)
-    mono = samples.mean(axis=1)
-    reference = _resample(mono, rate_hz, 8000)
+    mono, rate_hz = read_mono(path)
+    reference = resample(mono, rate_hz, 8000)
     phone = mulaw.encode(reference)
-    packets = _server_packets(_resample(mono, rate_hz, MODEL_RATE_HZ))
+    packets = behaviours.encode(resample(mono, rate_hz, MODEL_RATE_HZ))
     ideal = _concatenate(OpusDecoder(MODEL_RATE_HZ), packets)
     heard = {
         "mulaw_alone": mulaw.decode(phone),
         "uplink_native": _through_uplink(phone, "native"),
         "uplink_soxr": _through_uplink(phone, "soxr"),
-        "downlink_ideal": _over_mulaw(_resample(ideal / 32768, MODEL_RATE_HZ, 8000)),
+        "downlink_ideal": _over_mulaw(resample(ideal / 32768, MODEL_RATE_HZ, 8000)),
         "downlink_native": _through_downlink(packets, "native"),
         "downlink_soxr": _through_downlink(packets, "soxr"),
     }
@@ -68,7 +65,10 @@ def delays() -> dict[str, float]:
         out_ms = np.cumsum([float(len(pages) * FRAME_MS) for pages in fed])
         held[f"uplink_{transcoder}"] = _mean_lag_ms(out_ms, FRAME_MS) + LOOKAHEAD_MS
         downlink, writer = make_downlink(transcoder), OggWriter(SERIAL)
-        heard = [downlink.feed(writer.page([p], 0)) for p in model_packets("silence", 40)]
+        heard = [
+            downlink.feed(writer.page([p], 0))
+            for p in behaviours.encode(np.zeros(500 * FRAME_SAMPLES, np.int16))
+        ]
         out_ms = np.cumsum([len(sound) / 8 for sound in heard])
         held[f"downlink_{transcoder}"] = _mean_lag_ms(out_ms, behaviours.FRAME_MS)
     return {name: round(delay_ms, 2) for name, delay_ms in held.items()}
@@ -85,7 +85,7 @@ def _through_uplink(phone: bytes, transcoder: str) -> Pcm:
     ogg = b"".join([uplink.headers(), *uplink.feed(phone), uplink.flush()])
     packets = [packet.data for packet in OggReader().feed(ogg) if not is_header(packet.data)]
     decoded = _concatenate(OpusDecoder(MODEL_RATE_HZ), packets)
-    return _resample(decoded / 32768, MODEL_RATE_HZ, 8000)
+    return resample(decoded / 32768, MODEL_RATE_HZ, 8000)
 
 
 def _through_downlink(packets: list[bytes], transcoder: str) -> Pcm:
@@ -99,25 +99,12 @@ def _through_downlink(packets: list[bytes], transcoder: str) -> Pcm:
     return mulaw.decode(b"".join([*heard, downlink.flush()]))
 
 
-def _server_packets(pcm: Pcm) -> list[bytes]:
-    """The recording as the model server would send it: 80 ms packets at 24 kHz."""
-    model = Echo()
-    whole = pcm[: len(pcm) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
-    return [model.step(frame).packet for frame in whole]
-
-
 def _concatenate(decoder: OpusDecoder, packets: list[bytes]) -> Pcm:
     return np.concatenate([decoder.decode(packet) for packet in packets])
 
 
 def _over_mulaw(pcm: Pcm) -> Pcm:
     return mulaw.decode(mulaw.encode(pcm))
-
-
-def _resample(samples: npt.NDArray[np.float64], from_hz: int, to_hz: int) -> Pcm:
-    changed = soxr.resample(samples, from_hz, to_hz, quality="VHQ")
-    pcm: Pcm = np.clip(np.round(changed * 32768), -32768, 32767).astype(np.int16)
-    return pcm
 
 
 def _score(reference: Pcm, heard: Pcm) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Cost and added delay under load: the bridge in a process of its own, callers and model beside it.
 
+Both sides talk all the time: the caller plays the recording, the model another copy of it.
+
 The bridge is the shipped command with the shipped defaults. Phones run in this process, the
 model's stand-in in another; all three share one monotonic clock, so a frame's delay is the
 difference of two readings: taken by the phone right before sending, and by the model on arrival
@@ -16,13 +18,15 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-from benchmarks.codec import bare_codec_share
+from benchmarks.codec import BareCodec
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall, PhoneReport
+from personaplex_bridge.simulator.sound import read_as_mulaw
 
 WARM_UP_S = 4.0
 SPREAD_S = 2.0
@@ -43,11 +47,11 @@ class Load:
     packets_per_page: int = 4
 
 
-async def measure(load: Load, speech: bytes) -> dict[str, Any]:
+async def measure(load: Load, sound: Path) -> dict[str, Any]:
     """Run the load; figures of the bridge process and of the delays."""
-    model = await _spawn(
-        [sys.executable, "-m", "benchmarks.model_process", "tone", str(load.calls)]
-    )
+    speech = read_as_mulaw(sound)
+    model_command = ["-m", "benchmarks.model_process", str(sound), str(load.calls)]
+    model = await _spawn([sys.executable, *model_command])
     port = int(await _line(model))
     bridge_port = _free_port()
     bridge = await _spawn(
@@ -80,7 +84,8 @@ async def measure(load: Load, speech: bytes) -> dict[str, Any]:
     seen = json.loads(await _end(model))
     window = (moment_before, moment_before + wall)
     uplink, downlink = _delays_ms(reports, seen, window)
-    codec = bare_codec_share(speech, load.transcoder)
+    codec = BareCodec(sound, load.transcoder, load.calls)
+    in_a_loop, in_real_time = codec.in_a_loop(), codec.in_real_time()
     share = cpu / wall / load.calls
     return {
         "calls": load.calls,
@@ -88,8 +93,10 @@ async def measure(load: Load, speech: bytes) -> dict[str, Any]:
         "transcoder": load.transcoder,
         "packets_per_page": load.packets_per_page,
         "bridge_core_share_per_call_percent": round(100 * share, 3),
-        "bare_codec_core_share_per_call_percent": round(100 * codec, 3),
-        "times_bare_codec": round(share / codec, 2),
+        "bare_codec_in_a_loop_percent": round(100 * in_a_loop, 3),
+        "bare_codec_in_real_time_percent": round(100 * in_real_time, 3),
+        "times_bare_codec_in_a_loop": round(share / in_a_loop, 2),
+        "times_bare_codec_in_real_time": round(share / in_real_time, 2),
         "resident_mb": round(rss / 1e6, 1),
         "resident_mb_idle": round(idle_rss / 1e6, 1),
         "resident_mb_per_call": round((rss - idle_rss) / 1e6 / load.calls, 3),

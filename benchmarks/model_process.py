@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import uvloop
 
+from benchmarks.sounds import model_packets
 from personaplex_bridge.hosting import hosted
 from personaplex_bridge.serve import until_signal
+from personaplex_bridge.simulator.behaviours import Loop
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 
 
-async def main(behave: str, sessions: int) -> None:
-    server = ModelServer(ModelOptions(behave, prompt_ms=100, step_ms=0, sessions=sessions))
+async def main(speech: Path, sessions: int) -> None:
+    packets = model_packets(speech)
+    options = ModelOptions(prompt_ms=100, step_ms=0, sessions=sessions)
+    server = ModelServer(options, behave=lambda: Loop(packets))
     async with hosted(server.application(), "127.0.0.1", 0) as port:
         print(port, flush=True)
         await until_signal()
@@ -30,4 +35,4 @@ async def main(behave: str, sessions: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1], int(sys.argv[2])))
+    uvloop.run(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -91,7 +91,10 @@ class Bridge:
             _log.warning("refused a media socket: its signature is wrong")
             raise web.HTTPForbidden(text="wrong signature\n")
         socket = web.WebSocketResponse(
-            timeout=CLOSE_TIMEOUT_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False
+            timeout=CLOSE_TIMEOUT_S,
+            max_msg_size=MAX_MESSAGE_BYTES,
+            compress=False,
+            decode_text=False,  # orjson reads bytes
         )
         await socket.prepare(request)
         await self._run_call(socket)

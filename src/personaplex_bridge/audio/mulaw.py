@@ -48,9 +48,9 @@ ENCODE_TABLE = _build_encode_table()
 
 def decode(mulaw: bytes) -> Pcm:
     """Mu-law bytes to as many samples."""
-    return DECODE_TABLE[np.frombuffer(mulaw, dtype=np.uint8)]
+    return DECODE_TABLE.take(np.frombuffer(mulaw, dtype=np.uint8))
 
 
 def encode(pcm: Pcm) -> bytes:
     """Samples to as many mu-law bytes."""
-    return ENCODE_TABLE[pcm.view(np.uint16)].tobytes()
+    return ENCODE_TABLE.take(pcm.view(np.uint16)).tobytes()

@@ -9,6 +9,7 @@ import ctypes
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from ctypes import string_at
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +27,29 @@ if not _ogg.PYOGG_OGG_AVAIL:
     )
 
 _library = _ogg.libogg
-_uchar_pointer = ctypes.POINTER(ctypes.c_ubyte)
 
 # PyOgg declares the buffer to write into as text to read from, which gives a copy.
 _sync_buffer = _library["ogg_sync_buffer"]
 _sync_buffer.argtypes = (_ogg.oy_p, ctypes.c_long)
 _sync_buffer.restype = ctypes.c_void_p
+
+
+class _PacketIn(ctypes.Structure):
+    """libogg's `ogg_packet`, with a pointer that takes Python's bytes as they are."""
+
+    _fields_ = (
+        ("packet", ctypes.c_char_p),
+        ("bytes", ctypes.c_long),
+        ("b_o_s", ctypes.c_long),
+        ("e_o_s", ctypes.c_long),
+        ("granulepos", ctypes.c_int64),
+        ("packetno", ctypes.c_int64),
+    )
+
+
+_packetin = _library["ogg_stream_packetin"]
+_packetin.argtypes = (_ogg.os_p, ctypes.POINTER(_PacketIn))
+_packetin.restype = ctypes.c_int
 
 _CONTINUED, _FIRST = 0x01, 0x02
 
@@ -51,6 +69,7 @@ class OggWriter:
         self._stream = _ogg.ogg_stream_state()
         weakref.finalize(self, _library.ogg_stream_clear, self._stream)
         _begin(self._stream, serial)
+        self._packet = _PacketIn()
         self._page = _ogg.ogg_page()
         self._begun = False
 
@@ -60,20 +79,20 @@ class OggWriter:
         `granule_position` is the position after the last of them. The first call begins the
         stream; `last` ends it.
         """
+        packet = self._packet
+        packet.granulepos = granule_position
         for number, data in enumerate(packets, start=1):
-            packet = _ogg.ogg_packet(
-                packet=ctypes.cast(ctypes.c_char_p(data), _uchar_pointer),
-                bytes=len(data),
-                b_o_s=not self._begun,
-                e_o_s=last and number == len(packets),
-                granulepos=granule_position,
-            )
+            packet.packet = data
+            packet.bytes = len(data)
+            packet.b_o_s = not self._begun
+            packet.e_o_s = last and number == len(packets)
             self._begun = True
-            if _library.ogg_stream_packetin(self._stream, packet) != 0:
+            if _packetin(self._stream, packet) != 0:
                 raise OggError("libogg refused a packet")
+        page = self._page
         pages = b""
-        while _library.ogg_stream_flush(self._stream, self._page):
-            pages += _header(self._page) + _body(self._page)
+        while _library.ogg_stream_flush(self._stream, page):
+            pages += string_at(page.header, page.header_len) + string_at(page.body, page.body_len)
         return pages
 
 
@@ -142,7 +161,7 @@ class OggReader:
             if found < 0:
                 self.damage["hole"] += 1
                 continue
-            data = ctypes.string_at(self._packet.packet, self._packet.bytes)
+            data = string_at(self._packet.packet, self._packet.bytes)
             yield Packet(data, bool(self._packet.b_o_s))
 
 
@@ -151,11 +170,3 @@ def _begin(stream: Any, serial: int) -> None:
     _library.ogg_stream_clear(stream)
     if _library.ogg_stream_init(stream, serial) != 0:
         raise OggError("libogg has no memory for a stream")
-
-
-def _header(page: Any) -> bytes:
-    return ctypes.string_at(page.header, page.header_len)
-
-
-def _body(page: Any) -> bytes:
-    return ctypes.string_at(page.body, page.body_len)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,9 @@ LEAD_FRAMES = 2
 """So many frames before the first loud one belong to the utterance: soft onsets."""
 MAX_UTTERANCE_FRAMES = 750
 """An utterance is cut off at one minute."""
+
+SETTLING_FRAMES = 10
+"""So many frames until the encoder has settled on a steady sound."""
 
 TONE_HZ = 437.5
 """35 whole periods in a frame, so that frames join without a click."""
@@ -57,17 +61,15 @@ class Echo:
 
 
 class Loop:
-    """Says the same packet for ever: a tone or silence, at no cost, for load tests."""
+    """Says the same packets for ever, encoded beforehand: no cost while it runs."""
 
-    def __init__(self, frame: Pcm) -> None:
-        encoder = _encoder()
-        for _ in range(10):  # until the encoder has settled
-            self._reply = Reply(encoder.encode(frame))
+    def __init__(self, packets: Sequence[bytes]) -> None:
+        self._replies = itertools.cycle([Reply(packet) for packet in packets])
 
     def step(self, heard: Pcm) -> Reply:
-        """The packet."""
+        """The next packet."""
         del heard
-        return self._reply
+        return next(self._replies)
 
 
 class Repeat:
@@ -150,13 +152,21 @@ def _encoder() -> OpusEncoder:
     )
 
 
+def encode(pcm: Pcm) -> list[bytes]:
+    """The packets of a recording at 24 kHz, without its last part of a frame."""
+    encoder = _encoder()
+    whole = pcm[: len(pcm) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
+    return [encoder.encode(frame) for frame in whole]
+
+
 def _tone() -> Loop:
     time_s = np.arange(FRAME_SAMPLES) / RATE_HZ
-    return Loop((8000 * np.sin(2 * np.pi * TONE_HZ * time_s)).astype(np.int16))
+    frame = (8000 * np.sin(2 * np.pi * TONE_HZ * time_s)).astype(np.int16)
+    return Loop(encode(np.tile(frame, SETTLING_FRAMES))[-1:])
 
 
 def _silence() -> Loop:
-    return Loop(np.zeros(FRAME_SAMPLES, np.int16))
+    return Loop(encode(np.zeros(SETTLING_FRAMES * FRAME_SAMPLES, np.int16))[-1:])
 
 
 _MAKERS: dict[str, Callable[[], Behaviour]] = {

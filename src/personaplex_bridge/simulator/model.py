@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from aiohttp import WSMsgType, web
 
@@ -75,9 +77,18 @@ class ModelSession:
 
 
 class ModelServer:
-    """The stand-in. `sessions` lists every connection it had (the last thousand)."""
+    """The stand-in. `sessions` lists every connection it had (the last thousand).
 
-    def __init__(self, options: ModelOptions, clock: Clock = SYSTEM_CLOCK) -> None:
+    `behave` makes the behaviour of each session, instead of the one named in the options.
+    """
+
+    def __init__(
+        self,
+        options: ModelOptions,
+        clock: Clock = SYSTEM_CLOCK,
+        behave: Callable[[], Behaviour] | None = None,
+    ) -> None:
+        self._make_behaviour = behave or partial(behaviours.make, options.behave)
         self.sessions: deque[ModelSession] = deque(maxlen=1000)
         self.crowded = 0
         """Connections that arrived while another was open: persona crosstalk."""
@@ -133,7 +144,9 @@ class ModelServer:
             return
         session.used = (self._voice, self._prompt)
         await socket.send_bytes(serialize(Handshake()))
-        conversation = _Conversation(socket, session, self._options, self._clock)
+        step_s = self._options.step_ms / 1000
+        behaviour = self._make_behaviour()
+        conversation = _Conversation(socket, session, behaviour, step_s, self._clock)
         session.ended = await conversation.run()
         await socket.close()
 
@@ -163,15 +176,16 @@ class _Conversation:
         self,
         socket: web.WebSocketResponse,
         session: ModelSession,
-        options: ModelOptions,
+        behaviour: Behaviour,
+        step_s: float,
         clock: Clock,
     ) -> None:
         self._socket = socket
         self._session = session
-        self._step_s = options.step_ms / 1000
+        self._step_s = step_s
         self._clock = clock
         self._hearing = StrictHearing()
-        self._behaviour: Behaviour = behaviours.make(options.behave)
+        self._behaviour = behaviour
         self._writer = OggWriter(SERIAL)
         self._granule = 0
         self._frames: asyncio.Queue[Pcm] = asyncio.Queue(MAX_LAG_FRAMES)
