@@ -127,7 +127,7 @@ async def test_media_before_start_is_skipped() -> None:
 async def test_a_huge_message_ends_the_call_with_1009() -> None:
     async with full_line(QUIET) as (line, _), raw_twilio(line) as socket:
         await socket.send_str(altered(lambda m: m["media"].update(payload="/" * 200_000)))
-        message = await socket.receive(timeout=1.0)
+        message = await socket.receive(timeout=3.0)
         assert message.type is WSMsgType.CLOSE
         assert message.data == 1009
         record = await line.record()
@@ -139,7 +139,7 @@ async def test_a_peer_that_sends_only_rubbish_is_left() -> None:
     async with full_line(QUIET) as (line, _), raw_twilio(line) as socket:
         for _attempt in range(MAX_BAD_MESSAGES + 1):
             await socket.send_str("rubbish")
-        message = await socket.receive(timeout=1.0)
+        message = await socket.receive(timeout=3.0)
         assert message.data == 1002
         record = await line.record()
     assert record.ending is not None
@@ -262,7 +262,7 @@ async def test_a_model_that_ends_after_bad_input_leaves_other_calls_alone() -> N
     async with raw_model(dies) as url, bridge_to(url) as line:
         for _ in range(3):
             async with raw_twilio(line) as socket:
-                await socket.receive(timeout=1.0)
+                await socket.receive(timeout=3.0)
                 record = await line.record()
             assert record.ending is not None
             assert record.ending.close_code == 1011

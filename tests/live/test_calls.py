@@ -14,7 +14,7 @@ from personaplex_bridge.simulator.alignment import find_speech
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.ledger import count_frames
 from personaplex_bridge.simulator.model import ModelOptions
-from tests.live.harness import FAST, bridge_to, full_line, speech, standin, until
+from tests.live.harness import CUSHION_MS, FAST, bridge_to, full_line, speech, standin, until
 
 PLAN = CallPlan("", speech()[:80_000], hang_up_after_s=12.0)
 
@@ -23,7 +23,7 @@ PLAN = CallPlan("", speech()[:80_000], hang_up_after_s=12.0)
 @pytest.mark.parametrize("transcoder", ["native", "soxr"])
 async def test_what_the_caller_says_comes_back(transcoder: str, packets_per_page: int) -> None:
     settings = Settings(transcoder=transcoder, packets_per_page=packets_per_page)
-    async with full_line(ModelOptions("echo", prompt_ms=500), settings) as (line, _):
+    async with full_line(ModelOptions("echo", prompt_ms=CUSHION_MS), settings) as (line, _):
         report = await line.call(PLAN)
         record = await line.record()
     assert report.problems == []
@@ -38,7 +38,7 @@ async def test_what_the_caller_says_comes_back(transcoder: str, packets_per_page
 
 
 async def test_not_a_frame_is_lost_or_doubled() -> None:
-    async with full_line(ModelOptions("echo", prompt_ms=500)) as (line, model):
+    async with full_line(ModelOptions("echo", prompt_ms=CUSHION_MS)) as (line, model):
         report = await line.call(PLAN)
         record = await line.record()
     ledger = count_frames(report, record, model.sessions[0])
@@ -50,7 +50,7 @@ async def test_not_a_frame_is_lost_or_doubled() -> None:
 
 
 async def test_the_model_repeats_a_sentence_and_writes_text() -> None:
-    async with full_line(ModelOptions("repeat", prompt_ms=200)) as (line, _):
+    async with full_line(ModelOptions("repeat", prompt_ms=CUSHION_MS)) as (line, _):
         report = await line.call(CallPlan("", speech()[: 8000 * 5], quiet_s=1.0))
         record = await line.record()
     matches = find_speech(speech()[: 8000 * 5], bytes(report.heard))
@@ -115,10 +115,13 @@ async def test_one_connection_to_a_model_server_ever() -> None:
 
 
 async def test_calls_do_not_mix() -> None:
-    settings = Settings(personaplex_capacity=8)
+    settings = Settings(personaplex_capacity=4)
     sound = speech()
-    async with full_line(ModelOptions("echo", prompt_ms=50, sessions=8), settings) as (line, _):
-        plans = [CallPlan("", sound[12_000 * n :][:32_000], hang_up_after_s=5.0) for n in range(8)]
+    async with full_line(ModelOptions("echo", prompt_ms=CUSHION_MS, sessions=4), settings) as (
+        line,
+        _,
+    ):
+        plans = [CallPlan("", sound[24_000 * n :][:32_000], hang_up_after_s=6.0) for n in range(4)]
         reports = await asyncio.gather(*(line.call(plan) for plan in plans))
         for _ in plans:
             await line.record()

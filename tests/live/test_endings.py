@@ -30,8 +30,8 @@ QUIET = ModelOptions("silence", prompt_ms=0, step_ms=0)
 
 
 async def close_code(socket: ClientWebSocketResponse) -> int | None:
-    """The code the bridge closes with; it has a second to."""
-    async with asyncio.timeout(1.0):
+    """The code the bridge closes with."""
+    async with asyncio.timeout(3.0):
         while (await socket.receive()).type not in (WSMsgType.CLOSE, WSMsgType.CLOSED):
             pass
     return socket.close_code

@@ -112,6 +112,7 @@ class PersonaPlexLine:
                 async with asyncio.timeout(PONG_TIMEOUT_S):
                     await (await self._socket.ping())
         except TimeoutError:
+            self._socket.transport.abort()  # nobody is there to answer a close either
             raise ModelClosed(ABNORMAL, f"no pong within {PONG_TIMEOUT_S:g} s") from None
         except ConnectionClosed as error:
             raise _model_closed(error) from error
