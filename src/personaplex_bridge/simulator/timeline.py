@@ -34,7 +34,11 @@ def draw_timeline(
             axes.axvline(ready_s, color=TEXT_COLOUR, linestyle=":", linewidth=1)
         top.annotate(" model ready", (ready_s, 0.9), fontsize=8, color=TEXT_COLOUR, va="top")
     _draw_words(text, words, length_s)
-    top.set_title("A phone call through the bridge", loc="left", fontsize=11)
+    top.set_title(
+        "A phone call through the bridge: both voices at the phone, and the words the model sent",
+        loc="left",
+        fontsize=11,
+    )
     text.set_xlabel("seconds since the media stream started")
     top.set_xlim(0, length_s)
     figure.savefig(path, dpi=110)
@@ -67,7 +71,7 @@ def _draw_words(axes: Axes, words: Sequence[Word], length_s: float) -> None:
     axes.set_ylabel("model's text")
     axes.spines[["top", "right", "left"]].set_visible(False)
     for number, (begin_s, line) in enumerate(phrases(words)):
-        right = begin_s > length_s * 0.6
+        right = begin_s > length_s * 0.75
         axes.plot([begin_s, begin_s], [0.85, 1.0], color=MODEL_COLOUR, linewidth=1)
         axes.annotate(
             line,
