@@ -16,6 +16,8 @@ from benchmarks.sounds import shipped_speech
 
 ROOT = Path(__file__).resolve().parent.parent
 
+WHAT = ("load", "fidelity", "table")
+
 _DESCRIPTION = """\
 load       cost (core share, memory) and added delay of the bridge at 1, 10 and 50 calls,
            beside the bare codec's cost; also 1 and 2 packets a page, and the soxr path
@@ -31,13 +33,15 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "what", nargs="*", choices=[[], "load", "fidelity", "table"], help="default: all"
+        "what", nargs="*", metavar="WHAT", help="load, fidelity, table (default: all)"
     )
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each load")
     parser.add_argument("--wav", type=Path, action="append", help="speech (default: ours)")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
-    what = arguments.what or ["load", "fidelity", "table"]
+    what = arguments.what or list(WHAT)
+    if unknown := set(what) - set(WHAT):
+        parser.error(f"{min(unknown)!r} is none of {', '.join(WHAT)}")
     sounds = arguments.wav or [shipped_speech()]
     if "load" in what:
         _write(arguments.results / "load.json", {"loads": _loads(sounds[0], arguments.seconds)})

@@ -49,9 +49,20 @@ class Load:
 
 async def measure(load: Load, sound: Path) -> dict[str, Any]:
     """Run the load; figures of the bridge process and of the delays."""
+    processes: list[Process] = []
+    try:
+        return await _measure(load, sound, processes)
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+
+
+async def _measure(load: Load, sound: Path, processes: list[Process]) -> dict[str, Any]:
     speech = read_as_mulaw(sound)
     model_command = ["-m", "benchmarks.model_process", str(sound), str(load.calls)]
     model = await _spawn([sys.executable, *model_command])
+    processes.append(model)
     port = int(await _line(model))
     bridge_port = _free_port()
     bridge = await _spawn(
@@ -65,6 +76,7 @@ async def measure(load: Load, sound: Path) -> dict[str, Any]:
         LOG_LEVEL="WARNING",
         TWILIO_AUTH_TOKEN="",
     )
+    processes.append(bridge)
     url = f"http://127.0.0.1:{bridge_port}"
     await _until_ready(bridge_port)
     process = psutil.Process(bridge.pid)
@@ -129,6 +141,11 @@ def _delays_ms(
     by_prompt = {session["prompt"]: session for session in seen}
     for number, report in enumerate(reports):
         session = by_prompt[f"call {number}"]
+        # Frames are paired by their place: right only if none was lost or doubled. (The last may
+        # be cut off by the hang-up.)
+        frames_in = len(session["heard_at"])
+        if not 0 <= len(report.sent_at) // 4 - frames_in <= 1:
+            raise RuntimeError(f"call {number}: {frames_in} model frames for what was sent")
         completing = report.sent_at[3::4]
         uplink += _differences(completing, session["heard_at"], window)
         downlink += _differences(session["said_at"], report.media_at, window)

@@ -46,20 +46,20 @@ def _machine(result: Any) -> str:
 
 def _load_rows(loads: list[Any]) -> str:
     rows = [
-        "| calls | path, packets a page | core a call | bare codec, in real time / in a loop "
-        "| memory | uplink p50 / p99 | downlink p50 / p99 |",
-        "|---|---|---|---|---|---|---|",
+        "| calls | path, packets a page | core a call | times bare codec, in real time / in a loop "
+        "| memory | uplink p50 / p99 | downlink p50 / p99 | underruns |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for load in loads:
         up, down = load["uplink_ms"], load["downlink_ms"]
         rows.append(
             f"| {load['calls']} | {load['transcoder']}, {load['packets_per_page']} "
             f"| {load['bridge_core_share_per_call_percent']:.2f} % "
-            f"| {load['bare_codec_in_real_time_percent']:.2f} % "
-            f"/ {load['bare_codec_in_a_loop_percent']:.2f} % "
+            f"| {load['times_bare_codec_in_real_time']:.1f} "
+            f"/ {load['times_bare_codec_in_a_loop']:.1f} "
             f"| {load['resident_mb']:.0f} MB "
             f"| {up['p50']:.1f} / {up['p99']:.1f} ms "
-            f"| {down['p50']:.1f} / {down['p99']:.1f} ms |"
+            f"| {down['p50']:.1f} / {down['p99']:.1f} ms | {load['underruns']} |"
         )
     return "\n".join(rows) + "\n"
 

@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
-        {"aiohttp", "matplotlib", "multidict", "numpy", "soundfile", "soxr"},
+        {"aiohttp", "matplotlib", "multidict", "numpy", "soundfile", "soxr", "yarl"},
     ),
 }
 # The console command and what it runs put everything together.

@@ -11,11 +11,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dotenv import dotenv_values
-
 from personaplex_bridge import __version__, logs
 from personaplex_bridge.config import Settings, read_settings
-from personaplex_bridge.errors import BridgeError, ConfigError
+from personaplex_bridge.errors import BridgeError, ConfigError, WrongValue
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -51,6 +49,9 @@ the sound file as the caller's voice in real time, and writes what the caller he
   personaplex-bridge call hello.wav --url 'http://127.0.0.1:8080/voice/inbound?persona=noir'
   personaplex-bridge call hello.wav --dtmf 1@2.5 --dtmf 2@3 --out heard.wav
   personaplex-bridge call hello.wav --calls 20 --hang-up-after 30
+
+(A bridge takes as many calls at once as PERSONAPLEX_CAPACITY says, and gives the others a busy
+signal. The exit code is 1 if any call was not answered, or was cut off.)
 """
 
 _DEMO = """\
@@ -137,7 +138,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--behave",
         choices=list(_WHAT_IT_DOES),
         default="repeat",
-        help="repeat each utterance after a pause (default), echo at once, or say one sound",
+        help="; ".join(f"{name}: {what}" for name, what in _WHAT_IT_DOES.items())
+        + " (default %(default)s)",
     )
     parser.add_argument(
         "--prompt-ms",
@@ -190,7 +192,7 @@ def _add_call(commands: Any) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_wav_file,
         help="write what the caller heard (with --calls: numbered files)",
     )
 
@@ -201,7 +203,7 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument("--repeat", type=_number(1, 1000), default=1, help="play it so many times")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_folder,
         default=Path("demo-output"),
         metavar="FOLDER",
         help="where to write (default %(default)s)",
@@ -280,7 +282,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     print("\n".join(f"  {line}" for line in report_lines(result)))
     print(f"\nListen to {arguments.out / 'stereo.wav'} (caller left, model right),")
     print(f"and look at {arguments.out / 'timeline.png'}.")
-    return 0 if result.ledger.uplink_difference + result.ledger.downlink_difference == 0 else FAILED
+    return 0 if result.went_well else FAILED
 
 
 def _doctor(_arguments: argparse.Namespace) -> int:
@@ -298,8 +300,14 @@ def _model_options(arguments: argparse.Namespace) -> Any:
 
 def _environment() -> dict[str, str]:
     """The environment, over what .env in this folder says."""
-    file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-    return {**file, **os.environ}
+    from dotenv import dotenv_values
+
+    try:
+        file = dotenv_values(".env")
+    except UnicodeDecodeError as error:
+        wrong = WrongValue(".env", str(error.object[:20]), "text in UTF-8")
+        raise ConfigError(wrong) from error
+    return {**{name: value for name, value in file.items() if value is not None}, **os.environ}
 
 
 def _settings(given: dict[str, str]) -> Settings:
@@ -335,8 +343,25 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds <= 4 * 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 14400")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds, above 0 and up to 14400"
+        )
     return seconds
+
+
+def _wav_file(text: str) -> Path:
+    """Checked before the call, not after it."""
+    path = Path(text)
+    if path.suffix.lower() != ".wav" or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no .wav file in a folder that exists")
+    return path
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} exists and is no folder")
+    return path
 
 
 def _key(text: str) -> tuple[float, str]:

@@ -159,8 +159,13 @@ def _flag(value: str) -> bool:
 
 
 def _host(value: str) -> str:
+    allowed = "an address or host name to listen on, such as 127.0.0.1 or 0.0.0.0"
+    try:
+        value.encode("idna")
+    except UnicodeError:
+        raise ValueError(allowed) from None
     if any(char.isspace() or char in "/@?#" for char in value):
-        raise ValueError("an address or host name to listen on, such as 127.0.0.1 or 0.0.0.0")
+        raise ValueError(allowed)
     return value
 
 
@@ -211,6 +216,7 @@ def _personaplex_url(value: str) -> str:
 def _split(value: str, allowed: str) -> SplitResult:
     try:
         parts = urlsplit(value)
+        (parts.hostname or "").encode("idna")  # UnicodeError, a ValueError: no host name
         usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         raise ValueError(allowed) from None

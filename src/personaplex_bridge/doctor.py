@@ -11,22 +11,30 @@ from dataclasses import dataclass
 from importlib import metadata
 from urllib.parse import urlsplit, urlunsplit
 
-import aiohttp
-
 from personaplex_bridge.config import Settings, read_settings
 from personaplex_bridge.errors import ConfigError, PersonaError
-from personaplex_bridge.personas import load_catalogue
-from personaplex_bridge.pool import tls_context
 
 PROBE_TIMEOUT_S = 5.0
 LEAST_PYTHON = (3, 11)
 
-_INSTALL = (
-    "apt-get install {debian} (macOS: brew install {brew}, and "
-    'export DYLD_FALLBACK_LIBRARY_PATH="$(brew --prefix)/lib")'
-)
-_NEEDED = ("aiohttp", "websockets", "numpy", "soxr", "opuslib", "PyOgg", "twilio", "orjson")
-_EXTRAS = {"soundfile": "call, demo", "matplotlib": "demo"}
+_INSTALL = "in the project's folder: ./scripts/demo installs it (or: pip install -e .)"
+# opuslib and PyOgg are looked at with the libraries they bind: they fail without them.
+_NEEDED = {
+    "aiohttp": "aiohttp",
+    "websockets": "websockets",
+    "numpy": "numpy",
+    "soxr": "soxr",
+    "opuslib": "importlib",
+    "PyOgg": "importlib",
+    "python-dotenv": "dotenv",
+    "twilio": "twilio",
+    "orjson": "orjson",
+}
+_EXTRAS = {"soundfile": "call and demo need it", "matplotlib": "demo needs it"}
+_LIBRARIES = {
+    "libopus": "personaplex_bridge.audio.opus",
+    "libogg": "personaplex_bridge.audio.ogg",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +47,12 @@ class Finding:
 
 
 async def examine(environ: Mapping[str, str]) -> bool:
-    """Look at everything, print it, and say whether something needs mending."""
-    findings = [_python(), *_libraries(), *_packages()]
+    """Look at everything, print it, and say whether something needs mending.
+
+    Imports what it looks at only when it looks: a doctor must be able to see the patient.
+    """
+    findings = [_python(), *_packages(), *_libraries()]
+    complete = not any(finding.mend for finding in findings)
     try:
         settings = read_settings(environ)
     except ConfigError as error:
@@ -49,9 +61,9 @@ async def examine(environ: Mapping[str, str]) -> bool:
             for wrong in error.wrong
         ]
     else:
-        findings += [Finding("settings", "read"), _personas(settings), _port(settings)]
-        findings += _twilio(settings)
-        findings.append(await _model_server(settings))
+        findings += [Finding("settings", "read"), _port(settings), *_twilio(settings)]
+        if complete:
+            findings += [_personas(settings), await _model_server(settings)]
     for finding in findings:
         print(f"{'MEND' if finding.mend else 'ok':>4}  {finding.what}: {finding.found}")
         if finding.mend:
@@ -68,41 +80,46 @@ def _python() -> Finding:
     return Finding("Python", found, mend)
 
 
-def _libraries() -> list[Finding]:
-    return [
-        _library("libopus", "personaplex_bridge.audio.opus", "libopus0", "opus"),
-        _library("libogg", "personaplex_bridge.audio.ogg", "libogg0", "libogg"),
-    ]
-
-
-def _library(name: str, module: str, debian: str, brew: str) -> Finding:
-    """Is it there? opuslib raises a bare Exception without libopus, our module an ImportError."""
-    try:
-        version = getattr(importlib.import_module(module), "library_version", None)
-    except Exception as error:
-        return Finding(name, str(error), _INSTALL.format(debian=debian, brew=brew))
-    return Finding(name, version() if version else "found")
-
-
 def _packages() -> list[Finding]:
     """The packages a bridge needs, and the extras of `call` and `demo`."""
-    findings = [_package(name, "pip install personaplex-bridge") for name in _NEEDED]
+    findings = [_package(name, module) for name, module in _NEEDED.items()]
     for name, commands in _EXTRAS.items():
-        finding = _package(name, "pip install 'personaplex-bridge[demo]'")
+        finding = _package(name, name)
         if finding.mend:
-            finding = Finding(name, f"not installed (only {commands} need it)")
+            finding = Finding(name, f"not installed (only {commands})")
         findings.append(finding)
     return findings
 
 
-def _package(name: str, mend: str) -> Finding:
+def _package(name: str, module: str) -> Finding:
+    """Installed, and can it be imported?"""
     try:
-        return Finding(name, metadata.version(name))
+        version = metadata.version(name)
+        importlib.import_module(module)
     except metadata.PackageNotFoundError:
-        return Finding(name, "not installed", mend)
+        return Finding(name, "not installed", _INSTALL)
+    except ImportError as error:
+        return Finding(name, f"can't be imported: {error}", _INSTALL)
+    return Finding(name, version)
+
+
+def _libraries() -> list[Finding]:
+    """The C libraries. Our modules raise ImportErrors that say how to mend it."""
+    findings = []
+    for name, module in _LIBRARIES.items():
+        try:
+            version = getattr(importlib.import_module(module), "library_version", None)
+        except ImportError as error:
+            what, _, mend = str(error).partition(": ")
+            findings.append(Finding(name, what, mend or _INSTALL))
+        else:
+            findings.append(Finding(name, version() if version else "found"))
+    return findings
 
 
 def _personas(settings: Settings) -> Finding:
+    from personaplex_bridge.personas import load_catalogue
+
     try:
         catalogue = load_catalogue(settings.personas_file)
         catalogue.get(settings.persona)
@@ -119,7 +136,9 @@ def _port(settings: Settings) -> Finding:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((settings.host, settings.port))
     except OSError as error:
-        return Finding("port", f"{where}: {error.strerror}", "stop what uses it, or set PORT")
+        return Finding(
+            "port", f"{where}: {error.strerror or error}", "stop what uses it, or set PORT"
+        )
     return Finding("port", f"{where} is free")
 
 
@@ -139,6 +158,10 @@ def _twilio(settings: Settings) -> list[Finding]:
 
 async def _model_server(settings: Settings) -> Finding:
     """A plain GET: the server answers 400, and its one session is left alone."""
+    import aiohttp
+
+    from personaplex_bridge.pool import tls_context
+
     server = settings.personaplex_url
     if server is None:
         return Finding("model server", "PERSONAPLEX_URL is not set: serve uses a stand-in")

@@ -78,7 +78,11 @@ class OpusError(AudioError):
 
 
 class StreamError(BridgeError):
-    """The Twilio media stream did not go as Twilio's contract says."""
+    """The Twilio media stream did not go as Twilio's contract says. `code` says so to Twilio."""
+
+    def __init__(self, message: str, code: int = 1002) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ModelError(BridgeError):
@@ -102,5 +106,6 @@ class ModelClosed(ModelError):
 
     def __init__(self, code: int, reason: str = "") -> None:
         text = f"model server closed the connection with code {code}"
-        super().__init__(f"{text}: {reason}" if reason else text)
+        # The reason may be the server's: quoted, so that it can't forge a line of a log.
+        super().__init__(f"{text}: {reason[:80]!r}" if reason else text)
         self.code = code

@@ -19,13 +19,15 @@ async def hosted(app: web.Application, host: str, port: int) -> AsyncIterator[in
     Raises:
         ConfigError: the address can't be listened on.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    # Nobody sends compressed bodies here on purpose.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, auto_decompress=False)
     await runner.setup()
     try:
         try:
             await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            address = WrongValue("HOST, PORT", f"{host}:{port}", f"can't listen: {error.strerror}")
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "no such host"
+            address = WrongValue("host, port", f"{host}:{port}", f"can't listen: {why}")
             raise ConfigError(address) from error
         yield runner.addresses[0][1]
     finally:

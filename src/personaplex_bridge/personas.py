@@ -46,7 +46,7 @@ class Catalogue:
             return self.personas[name]
         except KeyError:
             known = ", ".join(sorted(self.personas))
-            raise PersonaError(f"no persona {name[:80]!r}; there are: {known}") from None
+            raise PersonaError(f"no persona {name[:24]!r}; there are: {known}") from None
 
     def extended(self, other: Catalogue) -> Catalogue:
         """The same catalogue with `other`'s entries added; `other` wins where both have one."""
@@ -99,8 +99,8 @@ def parse_catalogue(text: str, source: str) -> Catalogue:
 
 def _parse_persona(name: str, table: object, source: str) -> Persona:
     where = f"{source}: persona {name[:MAX_NAME_CHARS]!r}"
-    if len(name) > MAX_NAME_CHARS:
-        raise PersonaError(f"{where}...: a name has at most {MAX_NAME_CHARS} characters")
+    if len(name) > MAX_NAME_CHARS or not name.isprintable():
+        raise PersonaError(f"{where}: a name has 1 to {MAX_NAME_CHARS} printable characters")
     if not isinstance(table, dict):
         raise PersonaError(f"{where} must be a table")
     unknown = set(table) - _PERSONA_FIELDS

@@ -62,6 +62,8 @@ class CallRecord:
     """Received from the model."""
     downlink_frames: int = 0
     """Sent to Twilio."""
+    unplayed_frames: int = 0
+    """Decoded, but dropped because too much was waiting at Twilio already."""
     keys: str = ""
     """DTMF digits, in order."""
     words: deque[Word] = field(default_factory=lambda: deque(maxlen=MAX_WORDS))
@@ -83,7 +85,8 @@ class CallRecord:
             f"model ready {_seconds(self.handshake_s)}",
             f"first audio {_seconds(self.first_audio_s)}",
             f"caller frames {self.caller_frames}, dropped {self.dropped_frames}",
-            f"model packets {self.model_packets}, frames to caller {self.downlink_frames}",
+            f"model packets {self.model_packets}, frames to caller {self.downlink_frames}, "
+            f"dropped {self.unplayed_frames}",
             "faults " + (", ".join(f"{n}x {why}" for why, n in sorted(faults.items())) or "none"),
         ]
         return "; ".join(parts)

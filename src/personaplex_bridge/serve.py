@@ -27,20 +27,25 @@ async def serve(settings: Settings) -> None:
         PersonaError: PERSONA or PERSONAS_FILE is not usable.
     """
     catalogue = load_catalogue(settings.personas_file)
-    catalogue.get(settings.persona)
+    if catalogue.get(settings.persona).experimental:
+        _log.warning("persona %s is experimental: see docs/personas.md", settings.persona)
     async with contextlib.AsyncExitStack() as stack:
         server = settings.personaplex_url
         if server is None:
-            server = await stack.enter_async_context(_own_standin())
+            standin = _own_standin(settings.personaplex_capacity)
+            server = await stack.enter_async_context(standin)
         pool = ModelPool(
             server, settings.personaplex_capacity, tls_verify=settings.personaplex_tls_verify
         )
         bridge = Bridge(settings, catalogue, pool)
         app = bridge.application()
         port = await stack.enter_async_context(hosted(app, settings.host, settings.port))
-        base = settings.public_url or f"http://{settings.host}:{port}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        base = settings.public_url or f"http://{host}:{port}"
         _log.info("model server: %s, calls at a time: %d", server, pool.free)
-        _log.info("ready: point the number's voice webhook at %s%s", base, WEBHOOK_PATH)
+        _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
+        if settings.public_url is None:
+            _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
         if settings.twilio_auth_token is None:
             _log.warning("TWILIO_AUTH_TOKEN is not set: anyone who finds this address can call")
         _spare_the_collector()
@@ -66,10 +71,10 @@ async def until_signal() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _own_standin() -> AsyncIterator[str]:
+async def _own_standin(sessions: int) -> AsyncIterator[str]:
     from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 
-    app = ModelServer(ModelOptions()).application()
+    app = ModelServer(ModelOptions(sessions=sessions)).application()
     async with hosted(app, "127.0.0.1", 0) as port:
         _log.warning(
             "PERSONAPLEX_URL is not set: calls reach a stand-in that repeats what the caller "

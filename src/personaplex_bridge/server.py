@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
@@ -29,6 +30,11 @@ CLOSE_TIMEOUT_S = 0.5
 
 SHUTDOWN_TIMEOUT_S = 2.0
 """How long ending the calls in progress may take."""
+
+MAX_FIELDS = 200
+"""Twilio's webhooks have about thirty parameters."""
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 _log = logging.getLogger(logs.NAME)
 
@@ -70,7 +76,7 @@ class Bridge:
 
     async def answer_webhook(self, request: web.Request) -> web.Response:
         """TwiML that connects the call to the media socket, or a busy signal."""
-        form = {name: str(value) for name, value in (await request.post()).items()}
+        form = await _read_form(request)
         base = self._public_base(request)
         self._check_webhook(request, base, form)
         if self._pool.free == 0:
@@ -137,11 +143,10 @@ class Bridge:
         if self._settings.public_url is not None:
             return self._settings.public_url
         host = request.headers.get("X-Forwarded-Host", request.host).split(",")[0].strip()
+        if not _HOST.fullmatch(host):
+            raise web.HTTPBadRequest(text="no usable host\n")
         forwarded = {"X-Forwarded-Host", "X-Forwarded-Proto"} & set(request.headers)
-        try:
-            local = not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS
-        except ValueError:
-            raise web.HTTPBadRequest(text="no usable host\n") from None
+        local = not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS
         return f"http://{host}" if local else f"https://{host}"
 
     def _check_webhook(self, request: web.Request, base: str, form: Mapping[str, str]) -> None:
@@ -160,6 +165,18 @@ class Bridge:
         if account and named != account:
             _log.warning("refused a webhook: it is not of the account TWILIO_ACCOUNT_SID")
             raise web.HTTPForbidden(text="another account\n")
+
+
+async def _read_form(request: web.Request) -> dict[str, str]:
+    """The POST parameters, as Twilio sends them: URL-encoded UTF-8.
+
+    Anything else gets 400: anyone can send anything here before a signature is checked.
+    """
+    try:
+        body = (await request.read()).decode("utf-8")
+        return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        raise web.HTTPBadRequest(text="no readable form\n") from None
 
 
 def _signature_of(request: web.Request) -> str:

@@ -10,13 +10,13 @@ from typing import Protocol
 
 from personaplex_bridge.audio.backlog import MulawBacklog
 from personaplex_bridge.audio.downlink import make_downlink
-from personaplex_bridge.audio.mulaw import FRAME_BYTES
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS
 from personaplex_bridge.audio.uplink import make_uplink
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
-from personaplex_bridge.errors import ModelBusy, ModelError, StreamError
+from personaplex_bridge.errors import HandshakeTimeout, ModelBusy, ModelError, StreamError
 from personaplex_bridge.logs import Log
-from personaplex_bridge.personaplex.messages import Audio, Message, ServerError, Text
+from personaplex_bridge.personaplex.messages import Audio, Handshake, Message, ServerError, Text
 from personaplex_bridge.personaplex.text import WordJoiner
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.personas import Choice
@@ -27,13 +27,22 @@ from personaplex_bridge.twilio.stream import MediaStream
 START_TIMEOUT_S = 10.0
 """Twilio sends `start` right after connecting."""
 
+MEDIA_TIMEOUT_S = 60.0
+"""Twilio sends 50 frames a second; without any for so long, nobody is there."""
+
+MODEL_SILENCE_S = 20.0
+"""A model that hears and says nothing for so long is stuck: it stalls for 5 s at most."""
+
+MAX_PLAYOUT_S = 10.0
+"""Most model audio that may wait at Twilio; what comes beyond it is dropped and counted."""
+
 MAX_KEYS = 100
 """DTMF digits kept."""
 
 END_OF_WORD_S = 0.4
 """A word is complete when the model has said no more for so long (five of its frames)."""
 
-NORMAL, GOING_AWAY, PROTOCOL_ERROR, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1002, 1011, 1013
+NORMAL, GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
 
 
 class ModelLine(Protocol):
@@ -44,16 +53,12 @@ class ModelLine(Protocol):
         """How many messages were ignored, by reason."""
         ...
 
-    async def handshake(self, timeout_s: float) -> None:
-        """Return once the model listens; raise ModelError if it doesn't in time."""
-        ...
-
     async def send_audio(self, ogg: bytes) -> None:
         """Give the model Ogg Opus bytes."""
         ...
 
     async def receive(self) -> Message:
-        """The model's next audio or text; raises ModelError when it has ended."""
+        """The model's next message, the handshake first; raises ModelError when it has ended."""
         ...
 
     async def keepalive(self) -> None:
@@ -101,6 +106,9 @@ class BridgeSession:
         self._began = clock.now()
         self._page_bytes = settings.packets_per_page * FRAME_BYTES
         self._backlog = MulawBacklog(settings.uplink_backlog_ms)
+        self._caller_bytes = 0
+        self._heard_until_s = 0.0
+        self._faults_told: set[str] = set()
         self._page_is_waiting = asyncio.Event()
         self._uplink = make_uplink(settings.transcoder, settings.packets_per_page)
         self._downlink = make_downlink(settings.transcoder)
@@ -121,7 +129,7 @@ class BridgeSession:
             raise
         finally:
             self._finish(ending)
-            await self._stream.close(ending.close_code, ending.reason)
+            await self._stream.close(ending.close_code)
         return self.record
 
     async def _bridge(self) -> Ending:
@@ -132,6 +140,7 @@ class BridgeSession:
             choice = self._open_record(start)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hear_caller(), name="hear-caller")
+                group.create_task(self._watch_caller(), name="watch-caller")
                 group.create_task(self._talk_to_model(choice.role), name="talk-to-model")
         except* (_CallOver, ModelError, StreamError) as group:
             ending = _ending_after(_first(group))
@@ -145,7 +154,7 @@ class BridgeSession:
             self._log.warning("%s", warning)
         self.record.call_sid, self.record.stream_sid = start.call_sid, start.stream_sid
         self.record.persona = choice.persona
-        self._log.info("call begins: %s, persona %s", start.call_sid, choice.persona)
+        self._log.info("call begins: %.40r, persona %s", start.call_sid, choice.persona)
         return choice
 
     async def _hear_caller(self) -> None:
@@ -155,7 +164,7 @@ class BridgeSession:
             match event:
                 case Media(payload=payload):
                     backlog.append(payload)
-                    record.caller_frames += len(payload) // FRAME_BYTES
+                    self._caller_bytes += len(payload)
                     if len(backlog) >= self._page_bytes:
                         self._page_is_waiting.set()
                 case Dtmf(digit=digit):
@@ -166,18 +175,38 @@ class BridgeSession:
                     pass
         raise _CallOver(Ending(EndedBy.CALLER, "Twilio closed without a stop", NORMAL))
 
+    async def _watch_caller(self) -> None:
+        """End a call whose socket has gone silent without closing: a half-open connection."""
+        while True:
+            before = self._caller_bytes
+            await asyncio.sleep(MEDIA_TIMEOUT_S)
+            if self._caller_bytes == before:
+                raise StreamError(f"no media for {MEDIA_TIMEOUT_S:g} s")
+
     async def _talk_to_model(self, role: Role) -> None:
         """The model's side, from connecting to closing."""
         async with self._connect(role) as line:
             try:
-                await line.handshake(self._handshake_timeout_s)
+                await self._await_handshake(line)
                 self.record.handshake_s = self._elapsed_s()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._send_uplink(line), name="uplink")
                     group.create_task(self._play_downlink(line), name="downlink")
+                    group.create_task(self._watch_model(), name="watch-model")
                     group.create_task(line.keepalive(), name="keepalive")
             finally:
+                self._tell_faults(line)
                 self.record.ignored_messages.update(line.ignored)
+
+    async def _await_handshake(self, line: ModelLine) -> None:
+        """Wait until the model has taken in its prompts: seconds, not milliseconds."""
+        try:
+            async with asyncio.timeout(self._handshake_timeout_s):
+                while not isinstance(message := await line.receive(), Handshake):
+                    self._tell_error(message)
+        except TimeoutError:
+            late = f"no handshake within {self._handshake_timeout_s:g} s"
+            raise HandshakeTimeout(late) from None
 
     async def _send_uplink(self, line: ModelLine) -> None:
         """Backlog to model, in pages aligned to the model's frame."""
@@ -197,21 +226,50 @@ class BridgeSession:
                 case Text(piece=piece):
                     self._keep(self._words.feed(piece))
                     self._last_text_s = self._elapsed_s()
-                case ServerError(message=text):
-                    self._log.warning("the model server reports: %s", text[:200])
-                case _:
-                    pass
+                case other:
+                    self._tell_error(other)
+            if len(line.ignored) + len(self._downlink.damage) > len(self._faults_told):
+                self._tell_faults(line)
+
+    async def _watch_model(self) -> None:
+        """End a call whose model has stopped answering: one frame out is due for each in."""
+        while True:
+            sent, heard = self._uplink.packets, self._downlink.packets
+            await asyncio.sleep(MODEL_SILENCE_S)
+            if self._uplink.packets > sent and self._downlink.packets == heard:
+                raise ModelError(f"the model has said nothing for {MODEL_SILENCE_S:g} s")
 
     async def _play(self, mulaw: bytes) -> None:
+        """Send to Twilio, unless too much is waiting there: Twilio itself keeps ten minutes."""
         if not mulaw:
             return  # header pages, or less than a frame
         record, now_s = self.record, self._elapsed_s()
         if record.first_audio_s is None:
             record.first_audio_s = now_s
-        record.downlink_frames += len(mulaw) // FRAME_BYTES
         if now_s - self._last_text_s > END_OF_WORD_S:
             self._keep(self._words.flush())
+        self._heard_until_s = max(self._heard_until_s, now_s)
+        frames = len(mulaw) // FRAME_BYTES
+        if self._heard_until_s - now_s > MAX_PLAYOUT_S:
+            record.unplayed_frames += frames
+            return
+        self._heard_until_s += frames * FRAME_MS / 1000
+        record.downlink_frames += frames
         await self._stream.play(mulaw)
+
+    def _tell_error(self, message: Message) -> None:
+        if isinstance(message, ServerError):
+            self._log.warning("the model server reports: %.200r", message.message)
+
+    def _tell_faults(self, line: ModelLine) -> None:
+        """One line for the first of each kind of fault; the record counts them all."""
+        for what, counts in (
+            ("ignored a message from the model", line.ignored),
+            ("skipped damage in the model's audio", self._downlink.damage),
+        ):
+            for kind in counts.keys() - self._faults_told:
+                self._faults_told.add(kind)
+                self._log.warning("%s: %s", what, kind)
 
     def _keep(self, words: list[str]) -> None:
         """Words that are complete by now; their last piece came with the text before."""
@@ -222,6 +280,7 @@ class BridgeSession:
         self._keep(self._words.flush())
         record.ending = ending
         record.duration_s = self._elapsed_s()
+        record.caller_frames = self._caller_bytes // FRAME_BYTES
         record.dropped_frames = self._backlog.dropped_frames
         record.unsent_frames = len(self._backlog) // FRAME_BYTES
         record.uplink_packets = self._uplink.packets
@@ -253,4 +312,5 @@ def _ending_after(error: BaseException) -> Ending:
         case ModelError():
             return Ending(EndedBy.MODEL, str(error), INTERNAL_ERROR)
         case _:
-            return Ending(EndedBy.CALLER, str(error), PROTOCOL_ERROR)
+            code = error.code if isinstance(error, StreamError) else INTERNAL_ERROR
+            return Ending(EndedBy.CALLER, str(error), code)

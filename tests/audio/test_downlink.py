@@ -250,3 +250,13 @@ def test_no_packet_raises(packets: list[bytes], begun: bool) -> None:
 def test_no_bytes_raise(messages: list[bytes]) -> None:
     downlink = make_downlink("native")
     assert all(len(downlink.feed(message)) % FRAME_BYTES == 0 for message in messages)
+
+
+def test_a_flood_is_bounded_and_counted() -> None:
+    """One message with 26 s of sound in it: ten are played."""
+    packets = packets_of(np.zeros(1920, np.int16)) * 325
+    ogg = OggWriter(1)
+    stream = ogg.page([opus_head(0, 24_000)], 0) + ogg.page(packets, 0)
+    downlink = make_downlink("native")
+    assert len(downlink.feed(stream)) == 10 * 8000
+    assert downlink.damage == {"flood": 200}

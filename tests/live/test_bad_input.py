@@ -194,11 +194,18 @@ async def _call_to(speech: Speech, frames: int) -> CallRecord:
     return record
 
 
+def told(caplog: pytest.LogCaptureFixture, kind: str) -> int:
+    """How many lines tell of a kind of trouble on the model's side."""
+    return sum(line.endswith(f": {kind}") for line in caplog.messages)
+
+
 def audio(page: bytes) -> bytes:
     return b"\x01" + page
 
 
-async def test_unknown_kinds_text_frames_and_empty_messages_are_ignored() -> None:
+async def test_unknown_kinds_text_frames_and_empty_messages_are_ignored(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def speech(sender: Sender) -> list[bytes | str]:
         rubbish: list[bytes | str] = [b"\x2a", b"\xff\xff", b"", "words", b"\x00", b"\x06"]
         return [*rubbish, audio(sender.page()), b"\x04{}", b"\x03\x01", audio(sender.page())]
@@ -210,15 +217,18 @@ async def test_unknown_kinds_text_frames_and_empty_messages_are_ignored() -> Non
         "text-frame": 1,
         "unexpected-handshake": 1,
     }
+    for kind in record.ignored_messages:
+        assert told(caplog, kind) == 1, "one line for each kind of trouble"
 
 
-async def test_a_page_with_a_bad_crc_is_skipped() -> None:
+async def test_a_page_with_a_bad_crc_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
     def speech(sender: Sender) -> list[bytes | str]:
         return [audio(sender.page()), audio(flipped(sender.page())), audio(sender.page())]
 
     record = await _call_to(speech, frames=8)
     assert record.audio_damage["skipped-bytes"] > 0
     assert record.audio_damage["hole"] == 1
+    assert told(caplog, "skipped-bytes") == told(caplog, "hole") == 1
 
 
 async def test_truncated_ogg_is_skipped() -> None:
@@ -229,13 +239,24 @@ async def test_truncated_ogg_is_skipped() -> None:
     assert record.audio_damage["skipped-bytes"] > 0
 
 
-async def test_a_corrupt_packet_is_concealed() -> None:
+async def test_a_corrupt_packet_is_concealed(caplog: pytest.LogCaptureFixture) -> None:
     def speech(sender: Sender) -> list[bytes | str]:
         corrupt = b"\x6b\xff" + bytes(20)
         return [audio(sender.page()), audio(sender.page(corrupt)), audio(sender.page())]
 
     record = await _call_to(speech, frames=12)
     assert record.audio_damage == {"corrupt-packet": 1}
+    assert told(caplog, "corrupt-packet") == 1
+
+
+async def test_a_model_that_floods_is_bounded() -> None:
+    """Ten seconds and a message may wait at Twilio; the rest is dropped and counted."""
+
+    def speech(sender: Sender) -> list[bytes | str]:
+        return [audio(sender.page()) for _ in range(500)]
+
+    record = await _call_to(speech, frames=504)
+    assert record.unplayed_frames == 2000 - 504
 
 
 async def test_rubbish_instead_of_ogg_does_no_harm() -> None:
@@ -249,7 +270,7 @@ async def test_rubbish_instead_of_ogg_does_no_harm() -> None:
 async def test_the_server_reports_an_error_in_words(caplog: pytest.LogCaptureFixture) -> None:
     record = await _call_to(lambda sender: [b"\x05out of memory", audio(sender.page())], frames=4)
     assert record.model_packets == 1
-    assert any("the model server reports: out of memory" in line for line in caplog.messages)
+    assert any("the model server reports: 'out of memory'" in line for line in caplog.messages)
 
 
 async def test_a_model_that_ends_after_bad_input_leaves_other_calls_alone() -> None:

@@ -110,7 +110,7 @@ async def test_three_processes_make_calls(sound: Path, tmp_path: Path) -> None:
             r"PERSONAPLEX_URL=(\S+)", "standin", "--port", "0", "--behave", "echo", cwd=tmp_path
         ) as (_, model_url),
         running(
-            r"webhook at (\S+)", "serve", "--port", "0", cwd=tmp_path,
+            r"webhook is at (\S+)", "serve", "--port", "0", cwd=tmp_path,
             PERSONAPLEX_URL=model_url, **token,
         ) as (_, webhook),
     ):  # fmt: skip
@@ -133,7 +133,7 @@ async def test_serve_without_a_model_says_so_and_ends_calls_on_ctrl_c(
 ) -> None:
     process = await start("serve", "--port", "0", cwd=tmp_path)
     await line_with(process, "a stand-in that repeats what the caller says, not a model")
-    webhook = (await line_with(process, r"webhook at (\S+)"))[1]
+    webhook = (await line_with(process, r"webhook is at (\S+)"))[1]
     call = await start("call", str(sound), "--url", webhook, cwd=tmp_path)
     await line_with(process, "call begins")
     process.send_signal(signal.SIGINT)
@@ -142,6 +142,7 @@ async def test_serve_without_a_model_says_so_and_ends_calls_on_ctrl_c(
     assert "shutting down" in output.decode()
     told, _ = await asyncio.wait_for(call.communicate(), LIMIT_S)
     assert "the server closed the stream with 1001, then hung up by TwiML" in told.decode()
+    assert call.returncode == 1, "a call that was cut off did not go well"
 
 
 async def test_wrong_settings_are_all_named(tmp_path: Path) -> None:
@@ -151,6 +152,32 @@ async def test_wrong_settings_are_all_named(tmp_path: Path) -> None:
     assert "PORT='99999' is not allowed: a whole number from 0 to 65535" in output
     assert "TRANSCODER='magic' is not allowed: one of native, soxr" in output
     assert "PERSONAPLEX_URL='ftp://x'" in output
+
+
+async def test_an_env_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PORT=\xff\xfe\n")
+    code, output = await run("doctor", cwd=tmp_path)
+    assert code == 2
+    assert "text in UTF-8" in output
+
+
+async def test_a_slow_model_is_told_of(sound: Path, tmp_path: Path) -> None:
+    model = ["--step-ms", "130", "--prompt-ms", "100"]
+    _, output = await run("demo", "--wav", str(sound), *model, cwd=tmp_path)
+    behind = re.search(r"the model was (\d+) ms behind", output)
+    assert behind is not None
+    assert int(behind[1]) > 500
+
+
+async def test_serve_without_a_model_takes_as_many_calls_as_it_is_told(
+    sound: Path, tmp_path: Path
+) -> None:
+    async with running(
+        r"webhook is at (\S+)", "serve", "--port", "0", cwd=tmp_path, PERSONAPLEX_CAPACITY="2"
+    ) as (_, webhook):
+        call = ["call", str(sound), "--url", webhook, "--calls", "2", "--hang-up-after", "2"]
+        code, output = await run(*call, cwd=tmp_path)
+    assert code == 0, output
 
 
 async def test_the_environment_wins_over_the_env_file(tmp_path: Path) -> None:
@@ -164,6 +191,11 @@ async def test_the_environment_wins_over_the_env_file(tmp_path: Path) -> None:
     [
         (["call", "nothing.wav"], 1, "can't read nothing.wav as a sound file"),
         (["call", "x.wav", "--dtmf", "Z@1"], 2, "not of the form KEY@SECONDS"),
+        (["call", "x.wav", "--out", "no/such/folder.wav"], 2, "no .wav file in a folder"),
+        (["call", "x.wav", "--out", "x.foo"], 2, "no .wav file in a folder"),
+        (["demo", "--out", __file__], 2, "exists and is no folder"),
+        (["standin", "--host", "a..b"], 2, "can't listen"),
+        (["serve", "--host", "a..b"], 2, "HOST='a..b' is not allowed"),
         (["call", "x.wav", "--calls", "0"], 2, "no whole number from 1 to 1000"),
         (["standin", "--behave", "sing"], 2, "invalid choice: 'sing'"),
         (["demo", "--wav", "nothing.wav"], 1, "can't read nothing.wav as a sound file"),
@@ -191,8 +223,8 @@ async def test_a_taken_port_is_told(tmp_path: Path) -> None:
         assert f"127.0.0.1:{port}" in output
 
 
-async def test_a_call_to_nobody_is_told(sound: Path, tmp_path: Path) -> None:
-    url = "http://127.0.0.1:9/voice/inbound"
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/voice/inbound", "http://a..b/x", "nonsense"])
+async def test_a_call_to_nobody_is_told(url: str, sound: Path, tmp_path: Path) -> None:
     code, output = await run("call", str(sound), "--url", url, cwd=tmp_path)
     assert code == 1
     assert f"no answer from {url}" in output

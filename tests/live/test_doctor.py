@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from importlib import metadata
 from pathlib import Path
 
@@ -30,33 +33,55 @@ async def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert output.endswith("All is well.\n")
 
 
-async def test_a_missing_library(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(name: str) -> object:
-        if name.endswith(("opus", "ogg")):
-            raise Exception("Could not find Opus library.")
-        return real(name)
-
-    real = importlib.import_module
-    monkeypatch.setattr(importlib, "import_module", missing)
-    ailing, output = await told(capsys)
-    assert ailing
-    assert "apt-get install libopus0 (macOS: brew install opus," in output
-    assert "apt-get install libogg0 (macOS: brew install libogg," in output
+async def _in_a_crippled_process(crippling: str, *command: str) -> tuple[int | None, str]:
+    """Run a command after some Python that takes something away."""
+    run = f"import sys\nfrom personaplex_bridge.cli import main\nsys.exit(main({list(command)}))"
+    program = f"{crippling}\n{run}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=PIPE, stderr=STDOUT, env={**os.environ, **WELL}
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 20.0)
+    return process.returncode, output.decode()
 
 
-async def test_missing_packages(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
+NO_LIBRARIES = "import ctypes.util\nctypes.util.find_library = lambda name: None"
+MENDS = [
+    "libopus is missing\n      -> apt-get install libopus0 (macOS: brew install opus, and ",
+    "libogg is missing\n      -> apt-get install libogg0 (macOS: brew install libogg, and ",
+]
 
-    monkeypatch.setattr(metadata, "version", missing)
-    ailing, output = await told(capsys)
-    assert ailing
-    assert "twilio: not installed\n      -> pip install personaplex-bridge" in output
-    assert "matplotlib: not installed (only demo need it)" in output
+
+async def test_missing_libraries() -> None:
+    code, output = await _in_a_crippled_process(NO_LIBRARIES, "doctor")
+    assert code == 1
+    assert all(mend in output for mend in MENDS), output
+
+
+@pytest.mark.parametrize("command", ["serve", "demo", "standin"])
+async def test_commands_without_the_libraries_say_what_is_missing(command: str) -> None:
+    code, output = await _in_a_crippled_process(NO_LIBRARIES, command)
+    assert code == 1
+    assert "is missing: apt-get install lib" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("package", ["aiohttp", "websockets", "twilio", "orjson", "soxr", "numpy"])
+async def test_missing_packages(package: str) -> None:
+    code, output = await _in_a_crippled_process(
+        f"import sys\nsys.modules[{package!r}] = None", "doctor"
+    )
+    assert code == 1
+    assert f"MEND  {package}: can't be imported" in output
+    assert "./scripts/demo installs it" in output
+    assert "Traceback" not in output
+
+
+async def test_missing_extras_are_no_trouble() -> None:
+    code, output = await _in_a_crippled_process(
+        "import sys\nsys.modules['matplotlib'] = None", "doctor"
+    )
+    assert code == 0, output
+    assert "matplotlib: not installed (only demo needs it)" in output
 
 
 async def test_wrong_settings(capsys: pytest.CaptureFixture[str]) -> None:

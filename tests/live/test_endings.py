@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
+import numpy as np
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType, web
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
 
+from personaplex_bridge.audio.ogg import OggWriter
+from personaplex_bridge.audio.oggopus import opus_head
 from personaplex_bridge.config import Settings
 from personaplex_bridge.hosting import hosted
 from personaplex_bridge.record import EndedBy
+from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.caller import CallPlan
 from personaplex_bridge.simulator.model import ModelOptions
+from personaplex_bridge.twilio import inbound
 from tests.live.harness import (
+    ACCOUNT_SID,
+    CALL_SID,
     HOST,
+    STREAM_SID,
     Line,
     bridge_to,
     full_line,
@@ -35,6 +45,14 @@ async def close_code(socket: ClientWebSocketResponse) -> int | None:
         while (await socket.receive()).type not in (WSMsgType.CLOSE, WSMsgType.CLOSED):
             pass
     return socket.close_code
+
+
+async def speak(socket: ClientWebSocketResponse) -> None:
+    """Frame after frame, until the socket is closed."""
+    with contextlib.suppress(ConnectionError):
+        for number in range(1000):
+            await socket.send_str(media(number))
+            await asyncio.sleep(0.01)
 
 
 async def talk(socket: ClientWebSocketResponse, frames: int = 8) -> None:
@@ -236,6 +254,82 @@ async def test_the_stream_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert record.ending is not None
     assert record.ending.reason == "no start message within 0.1 s"
     assert not model.sessions
+
+
+async def test_a_caller_whose_socket_falls_silent_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half-open connection: nothing comes, nothing closes."""
+    monkeypatch.setattr("personaplex_bridge.session.MEDIA_TIMEOUT_S", 0.1)
+    async with full_line(QUIET) as (line, _), raw_twilio(line) as socket:
+        await talk(socket)
+        assert await close_code(socket) == 1002
+        record = await line.record()
+    assert record.ending is not None
+    assert record.ending.reason == "no media for 0.1 s"
+
+
+async def test_a_model_that_falls_silent_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("personaplex_bridge.session.MODEL_SILENCE_S", 0.2)
+
+    async def listens_only(connection: ServerConnection) -> None:
+        await connection.send(b"\x00")
+        async for _ in connection:
+            pass
+
+    async with raw_model(listens_only) as url, bridge_to(url) as line, raw_twilio(line) as socket:
+        speaking = asyncio.create_task(speak(socket))
+        assert await close_code(socket) == 1011
+        await speaking
+        record = await line.record()
+    assert record.ending is not None
+    assert record.ending.reason == "the model has said nothing for 0.2 s"
+
+
+async def test_a_twilio_socket_that_reads_no_more_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("personaplex_bridge.twilio.stream.SEND_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("personaplex_bridge.session.MAX_PLAYOUT_S", 1e9)
+
+    async def talks_without_end(connection: ServerConnection) -> None:
+        writer = OggWriter(1)
+        packet = behaviours.make("tone").step(np.zeros(1920, np.int16)).packet
+        await connection.send(b"\x00")
+        await connection.send(b"\x01" + writer.page([opus_head(0, 24_000)], 0))
+        page = b"\x01" + writer.page([packet] * 100, 0)
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await connection.send(page)
+
+    async with raw_model(talks_without_end) as url, bridge_to(url) as line:
+        reader, writer = await asyncio.open_connection(HOST, line.port)
+        request = f"GET /voice/stream HTTP/1.1\r\nHost: {HOST}\r\n"
+        request += "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        writer.write(f"{request}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        start = inbound.serialize(inbound.Start(STREAM_SID, CALL_SID, ACCOUNT_SID)).encode()
+        writer.write(b"\x81\xfe" + len(start).to_bytes(2, "big") + bytes(4) + start)
+        record = await asyncio.wait_for(line.records.get(), 20.0)
+        writer.close()
+        await writer.wait_closed()
+    assert record.ending is not None
+    assert record.ending.reason == "Twilio has read nothing for 0.2 s"
+
+
+async def test_an_error_before_the_handshake_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuses(connection: ServerConnection) -> None:
+        await connection.send(b"\x05out of memory\nINFO forged line")
+        await connection.close(1011, "\u00e9" * 60)
+
+    async with raw_model(refuses) as url, bridge_to(url) as line:
+        code, reason = await _ending_of_a_call(line)
+    assert code == 1011
+    assert "\u00e9" in reason
+    assert "the model server reports: 'out of memory\\nINFO forged line'" in caplog.messages[0]
+
+
+async def test_a_host_that_is_none() -> None:
+    async with bridge_to("ws://a..b:8998/api/chat") as line:
+        code, reason = await _ending_of_a_call(line)
+    assert code == 1011
+    assert "not a usable address" in reason
 
 
 async def test_a_model_that_answers_no_pings_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,9 @@ async def test_persona_and_overrides_travel_as_parameters(caplog: pytest.LogCapt
         {"persona": "nobody"},
         {"voice": "../../etc/passwd"},
         {"text_prompt": ""},
+        {"text_prompt": "a\x00b"},
+        {"text_prompt": "a\x1bb"},
+        {"text_prompt": "a\ufffeb"},
         {"text_prompt": "secret " * 200},
     ],
 )
@@ -99,6 +102,60 @@ async def test_what_can_not_be_is_answered_with_the_default_and_a_warning(
         assert stream_of(await response.text())[1] == {"persona": "assistant"}
     assert len(caplog.records) == 1
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-Host": "evil?x=1"},
+        {"X-Forwarded-Host": 'a"><Say>'},
+        {"X-Forwarded-Host": "evil/path#f"},
+        {"X-Forwarded-Host": "u:p@evil"},
+        {"X-Forwarded-Host": "[::1"},
+        {"X-Forwarded-Host": ""},
+        {"Host": "a b"},
+    ],
+)
+async def test_hosts_that_are_none_get_400(headers: dict[str, str]) -> None:
+    async with webhook() as (line, http):
+        for settings_path in ("/voice/inbound", "/voice/stream"):
+            url = f"http://127.0.0.1:{line.port}{settings_path}"
+            async with http.get(url, headers=headers) as response:
+                assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    "body", [b"To=\xff\xfe", b"\x1f\x8b\x08\x00", b"&".join(b"a=1" for _ in range(1000))]
+)
+async def test_bodies_that_are_no_form_get_400(
+    body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    async with (
+        webhook() as (line, http),
+        http.post(line.webhook, data=body, headers=form) as response,
+    ):
+        assert response.status == 400
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "multipart/form-data"},
+        {"Content-Type": "text/plain; charset=foo"},
+        {"Content-Encoding": "gzip"},
+    ],
+)
+async def test_what_twilio_never_sends_does_no_harm(
+    headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        webhook() as (line, http),
+        http.post(line.webhook, data=b"x", headers=headers) as response,
+    ):
+        assert response.status == 200
+    assert not caplog.records
 
 
 async def test_other_methods_and_large_bodies_are_refused() -> None:

@@ -70,7 +70,18 @@ def test_the_longest_request_line_fits() -> None:
     assert len(f"GET {parts.path}?{parts.query} HTTP/1.1\r\n") < 8190
 
 
-prompts = st.text(min_size=1, max_size=200).filter(lambda prompt: bool(prompt.strip()))
+CONTROL_CHARACTERS = [*map(chr, range(32)), "\ufffe", "\uffff"]
+prompts = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters=CONTROL_CHARACTERS),
+    min_size=1,
+    max_size=200,
+).filter(lambda prompt: bool(prompt.strip()))
+
+
+@pytest.mark.parametrize("char", ["\x00", "\x08", "\x1b", "\ufffe", "\ud800"])
+def test_what_xml_can_not_carry_is_refused(char: str) -> None:
+    with pytest.raises(PersonaError, match="control character"):
+        Role("NATF0", f"You are{char}x.")
 
 
 @given(st.sampled_from(sorted(EIGHTEEN)), prompts)

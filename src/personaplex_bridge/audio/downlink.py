@@ -24,6 +24,9 @@ from personaplex_bridge.errors import OpusError
 
 MODEL_RATE_HZ = 24_000
 
+MAX_FEED_S = 10
+"""Most sound taken from one message; the servers' own hold 80 ms."""
+
 
 class DownlinkTranscoder:
     """One call's model audio on its way to the caller.
@@ -38,17 +41,27 @@ class DownlinkTranscoder:
         self._resampler = resampler
         self._reader = OggReader()
         self._decoder = OpusDecoder(rate_hz)
-        self._corrupt: Counter[str] = Counter()
         self._mulaw = b""
 
     @property
     def damage(self) -> Counter[str]:
         """What was wrong with the input so far, by kind."""
-        return self._reader.damage + self._corrupt
+        return self._reader.damage
 
     def feed(self, ogg: bytes) -> bytes:
-        """The mu-law that is complete now that `ogg` has come: a multiple of 160 bytes."""
-        parts = [self._decode(packet) for packet in self._reader.feed(ogg)]
+        """The mu-law that is complete now that `ogg` has come: a multiple of 160 bytes.
+
+        Packets beyond `MAX_FEED_S` are dropped and counted as `flood`: while they are decoded
+        every other call waits.
+        """
+        parts: list[Pcm] = []
+        samples_left = MAX_FEED_S * self._rate_hz
+        for packet in self._reader.feed(ogg):
+            if samples_left > 0:
+                parts.append(self._decode(packet))
+                samples_left -= len(parts[-1])
+            else:
+                self.damage["flood"] += 1
         pcm = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int16), *parts])
         return self._whole_frames(self._to_mulaw(pcm, last=False))
 
@@ -67,7 +80,7 @@ class DownlinkTranscoder:
         try:
             return self._decoder.decode(packet.data)
         except OpusError:
-            self._corrupt["corrupt-packet"] += 1
+            self.damage["corrupt-packet"] += 1
             return self._decoder.conceal()
 
     def _to_mulaw(self, pcm: Pcm, *, last: bool) -> bytes:

@@ -13,18 +13,19 @@ from ctypes import string_at
 from dataclasses import dataclass
 from typing import Any
 
-from pyogg import ogg as _ogg
-
+from personaplex_bridge.audio.native import missing
 from personaplex_bridge.errors import OggError
+
+try:
+    from pyogg import ogg as _ogg
+except NameError as error:  # how PyOgg fails without libogg
+    raise missing("libogg", "libogg0", "libogg") from error
+if not _ogg.PYOGG_OGG_AVAIL:
+    raise missing("libogg", "libogg0", "libogg")
 
 MAX_PAGE_BYTES = 27 + 255 + 255 * 255
 MAX_PACKET_BYTES = 256 * 1024
 """Longest packet read; an Opus packet has at most 7,650 bytes."""
-
-if not _ogg.PYOGG_OGG_AVAIL:
-    raise ImportError(
-        "libogg is missing (Debian: apt-get install libogg0; macOS: brew install libogg)"
-    )
 
 _library = _ogg.libogg
 

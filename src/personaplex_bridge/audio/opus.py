@@ -12,14 +12,19 @@ import weakref
 from enum import IntEnum
 
 import numpy as np
-import opuslib.api
-import opuslib.api.ctl
-import opuslib.api.decoder
-import opuslib.api.encoder
-import opuslib.constants
 
 from personaplex_bridge.audio.mulaw import Pcm
+from personaplex_bridge.audio.native import missing
 from personaplex_bridge.errors import OpusError
+
+try:
+    import opuslib.api.decoder
+    import opuslib.api.encoder
+    import opuslib.constants
+except ImportError:
+    raise
+except Exception as error:  # what opuslib raises without libopus is a bare Exception
+    raise missing("libopus", "libopus0", "opus") from error
 
 MAX_PACKET_BYTES = 1275 * 6
 """Six frames of 20 ms at the longest RFC 6716 allows."""

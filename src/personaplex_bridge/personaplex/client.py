@@ -14,15 +14,15 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 
 from personaplex_bridge.config import LOOPBACK_HOSTS
-from personaplex_bridge.errors import HandshakeTimeout, ModelClosed, ModelUnavailable
-from personaplex_bridge.personaplex.messages import Handshake, Message
+from personaplex_bridge.errors import ModelClosed, ModelUnavailable
+from personaplex_bridge.personaplex.messages import Message
 from personaplex_bridge.personaplex.protocol import LineProtocol, LineState
 from personaplex_bridge.personaplex.voices import Role, chat_url
 
-MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024
 """Longest message read from the model; its own are under 500 bytes."""
 
 MAX_QUEUED_MESSAGES = 64
@@ -53,26 +53,6 @@ class PersonaPlexLine:
         """How many messages were ignored, by reason."""
         return self._protocol.ignored
 
-    async def handshake(self, timeout_s: float) -> None:
-        """Wait until the model has taken in its prompts: seconds, not milliseconds.
-
-        Raises:
-            HandshakeTimeout: no 0x00 in time.
-            ModelClosed: the server closed instead.
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not isinstance(await self.receive(), Handshake):
-                    pass
-        except TimeoutError:
-            raise HandshakeTimeout(f"no handshake within {timeout_s:g} s") from None
-        except ModelClosed as error:
-            if error.code == ABNORMAL:
-                raise ModelClosed(
-                    ABNORMAL, "before its handshake; it dies so of parameters it can not use"
-                ) from error
-            raise
-
     async def send_audio(self, ogg: bytes) -> None:
         """Send Ogg Opus bytes to the model. Waits while the socket is backed up.
 
@@ -84,7 +64,7 @@ class PersonaPlexLine:
         try:
             await self._socket.send(frame)
         except ConnectionClosed as error:
-            raise _model_closed(error) from error
+            raise self._closed(error) from error
 
     async def receive(self) -> Message:
         """The next message of the model, without those that the protocol ignores.
@@ -98,7 +78,7 @@ class PersonaPlexLine:
                 if message is not None:
                     return message
         except ConnectionClosed as error:
-            raise _model_closed(error) from error
+            raise self._closed(error) from error
 
     async def keepalive(self) -> None:
         """Ping for ever. Only after the handshake: before it the server answers none.
@@ -115,7 +95,15 @@ class PersonaPlexLine:
             self._socket.transport.abort()  # nobody is there to answer a close either
             raise ModelClosed(ABNORMAL, f"no pong within {PONG_TIMEOUT_S:g} s") from None
         except ConnectionClosed as error:
-            raise _model_closed(error) from error
+            raise self._closed(error) from error
+
+    def _closed(self, error: ConnectionClosed) -> ModelClosed:
+        close = error.rcvd or error.sent
+        if close is not None:
+            return ModelClosed(close.code, close.reason)
+        if self._protocol.state is LineState.WAITING:
+            return ModelClosed(ABNORMAL, "before its handshake: it can't use what it was asked for")
+        return ModelClosed(ABNORMAL, "connection lost")
 
     async def close(self) -> None:
         """Close the connection, within `CLOSE_TIMEOUT_S`."""
@@ -147,21 +135,13 @@ async def open_line(
             max_queue=MAX_QUEUED_MESSAGES,
             write_limit=WRITE_LIMIT_BYTES,
         )
-    except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
-        # The server's address may be told; the URL with its prompt may not.
-        why = "not a usable address" if isinstance(error, InvalidURI) else error
+    except (OSError, WebSocketException, UnicodeError, ImportError) as error:
+        # The server's address may be told; the URL with its prompt may not. (UnicodeError: a
+        # host that is no host name. ImportError: a proxy of a kind that needs another package.)
+        why = "not a usable address" if isinstance(error, InvalidURI | UnicodeError) else error
         raise ModelUnavailable(f"no connection to {server}: {why}") from error
     line = PersonaPlexLine(socket)
     try:
         yield line
     finally:
         await line.close()
-
-
-def _model_closed(error: ConnectionClosed) -> ModelClosed:
-    received = error.rcvd
-    if received is not None:
-        return ModelClosed(received.code, received.reason)
-    if error.sent is not None:
-        return ModelClosed(error.sent.code, error.sent.reason)
-    return ModelClosed(ABNORMAL, "connection lost")

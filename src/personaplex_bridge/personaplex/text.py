@@ -59,4 +59,4 @@ class WordJoiner:
 
     def _take(self) -> list[str]:
         word, self._word = self._word, ""
-        return [word] if word else []
+        return [word[at : at + MAX_WORD_CHARS] for at in range(0, len(word), MAX_WORD_CHARS)]

@@ -6,6 +6,7 @@ doesn't like, so everything is checked here, before connecting.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote_plus, urlencode, urlsplit, urlunsplit
 
@@ -16,6 +17,9 @@ VOICES = frozenset(
     + [f"VAR{gender}{number}" for gender in "FM" for number in range(5)]
 )
 """NAT are natural, VAR are varied; F are female, M are male."""
+
+_NO_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+"""What XML 1.0 has no way to write; lone surrogates too."""
 
 MAX_ENCODED_PROMPT_BYTES = 8000
 """The server takes request lines up to about 8,190 bytes: a URL-encoded prompt of 8,100 passed,
@@ -37,14 +41,13 @@ class Role:
         """Refuse what the model server would choke on."""
         if self.voice not in VOICES:
             raise PersonaError(
-                f"voice {self.voice[:40]!r} is not one of {', '.join(sorted(VOICES))}"
+                f"voice {self.voice[:12]!r} is not one of {', '.join(sorted(VOICES))}"
             )
         if not self.text_prompt.strip():
             raise PersonaError("text_prompt is empty: the model server dies of that")
-        try:
-            size = len(quote_plus(self.text_prompt))
-        except UnicodeEncodeError:
-            raise PersonaError("text_prompt is not Unicode text") from None
+        if _NO_XML.search(self.text_prompt):
+            raise PersonaError("text_prompt holds a control character, which TwiML can't carry")
+        size = len(quote_plus(self.text_prompt))
         if size > MAX_ENCODED_PROMPT_BYTES:
             raise PersonaError(
                 f"text_prompt takes {size} bytes when URL-encoded; "

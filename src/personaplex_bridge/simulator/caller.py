@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import ClientWebSocketResponse, WSMsgType
 from multidict import MultiDict
+from yarl import URL
 
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE
@@ -142,13 +143,13 @@ class PhoneCall:
         timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
         try:
             async with http.post(
-                plan.webhook_url,
+                URL(plan.webhook_url, encoded=True),  # as it is: the signature covers it so
                 data=form,
                 headers=self._signed(plan.webhook_url, form),
                 timeout=timeout,
             ) as response:
                 text = await response.text()
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise CallFailed(f"no answer from {plan.webhook_url}: {error}") from error
         if response.status != 200:
             raise CallFailed(f"{plan.webhook_url} answered HTTP {response.status}: {text[:200]}")
@@ -165,8 +166,8 @@ class PhoneCall:
         # Twilio signs the wss form of the URL, whatever is spoken here on the loopback address.
         headers = self._signed(urlsplit(url)._replace(scheme="wss").geturl(), {})
         try:
-            socket = await http.ws_connect(url, headers=headers, compress=0)
-        except (aiohttp.ClientError, TimeoutError) as error:
+            socket = await http.ws_connect(URL(url, encoded=True), headers=headers, compress=0)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise CallFailed(f"no media socket at {url}: {error}") from error
         async with socket:
             await socket.send_str(inbound.serialize(inbound.Connected()))

@@ -28,8 +28,13 @@ async def make_calls(plan: CallPlan, number: int, out: Path | None) -> int:
         _write_heard(out, reports)
     for line in _summary(reports):
         print(line)
-    good = [report for report in reports if report.first_media_s is not None]
-    return 0 if len(good) == number and not any(report.problems for report in good) else 1
+    return 0 if sum(_went_well(report) for report in reports) == number else 1
+
+
+def _went_well(report: PhoneReport) -> bool:
+    """The caller heard something, and was not cut off by a failure of the other side."""
+    ended_well = report.close_code in (None, 1000)
+    return report.first_media_s is not None and ended_well and not report.problems
 
 
 def _write_heard(out: Path, reports: list[PhoneReport]) -> None:

@@ -60,9 +60,10 @@ class DemoResult:
     matches: list[Match]
 
     @property
-    def came_back(self) -> int:
-        """Seconds of the caller's speech that were heard again."""
-        return sum(match.found for match in self.matches)
+    def went_well(self) -> bool:
+        """No frame was lost or doubled, and a model that is to repeat was heard repeating."""
+        lost = self.ledger.uplink_difference + self.ledger.downlink_difference
+        return lost == 0 and (not self.matches or any(match.found for match in self.matches))
 
 
 async def run_demo(options: DemoOptions, settings: Settings) -> DemoResult:
@@ -72,6 +73,7 @@ async def run_demo(options: DemoOptions, settings: Settings) -> DemoResult:
         AudioError: the sound file is not usable.
     """
     speech = read_as_mulaw(options.sound, options.repeat)
+    options.folder.mkdir(parents=True, exist_ok=True)
     result = await _call(speech, options, settings)
     _write_folder(options.folder, result)
     return result
@@ -94,7 +96,8 @@ async def _call(speech: bytes, options: DemoOptions, settings: Settings) -> Demo
                 progress.cancel()
                 await asyncio.gather(progress, return_exceptions=True)
     session = model.sessions[0]
-    matches = find_speech(speech, bytes(report.heard))
+    repeats = options.model.behave in ("repeat", "echo")
+    matches = find_speech(speech, bytes(report.heard)) if repeats else []
     ledger = count_frames(report, record, session)
     return DemoResult(speech, report, record, session, ledger, matches)
 
@@ -138,7 +141,6 @@ def _meter(sound: bytes) -> str:
 def _write_folder(folder: Path, result: DemoResult) -> None:
     from personaplex_bridge.simulator.timeline import draw_timeline
 
-    folder.mkdir(parents=True, exist_ok=True)
     heard, record = bytes(result.phone.heard), result.record
     caller = result.speech[: len(heard)]
     write_wav(folder / "caller.wav", caller)
@@ -163,12 +165,18 @@ def report_lines(result: DemoResult) -> list[str]:
         f"pauses in what the caller heard for want of media: {phone.underruns}",
     ]
     if result.matches:
-        lines.append(
-            f"of {len(result.matches)} seconds in which the caller spoke, {result.came_back} came "
-            f"back (median correlation {median(m.correlation for m in result.matches):.3f}, "
-            f"median delay {median(m.delay_s for m in result.matches):.2f} s)"
-        )
+        lines.append(_told_of_speech(result))
     return lines + [f"Twilio would complain: {problem}" for problem in phone.problems]
+
+
+def _told_of_speech(result: DemoResult) -> str:
+    found = [match for match in result.matches if match.found]
+    told = f"of {len(result.matches)} seconds in which the caller spoke, {len(found)} came back"
+    if not found:
+        return told
+    correlation = median(match.correlation for match in found)
+    delay_s = median(match.delay_s for match in found)
+    return f"{told} (median correlation {correlation:.3f}, median delay {delay_s:.2f} s)"
 
 
 def _figures(result: DemoResult) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from personaplex_bridge.audio.mulaw import FRAME_BYTES
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.simulator.caller import PhoneReport
 from personaplex_bridge.simulator.model import ModelSession
@@ -46,6 +46,11 @@ class Ledger:
         )
 
     @property
+    def model_lag(self) -> int:
+        """Frames the model had heard and not answered at the end: a slow model falls behind."""
+        return self.model_heard - self.model_said
+
+    @property
     def under_way(self) -> int:
         """Frames the model had just said when the bridge hung up: one step at most."""
         return min(max(self.model_said - self.bridge_decoded, 0), FRAMES_PER_STEP)
@@ -70,6 +75,7 @@ class Ledger:
             f"bridge decoded {self.bridge_decoded}, sent on {self.bridge_sent}; phone received "
             f"{self.phone_received} ({self.phone_still_playing} still waiting to be played); "
             f"lost or doubled: {self.downlink_difference}",
+            f"the model was {self.model_lag * FRAME_MS} ms behind what it had heard",
         ]
 
 

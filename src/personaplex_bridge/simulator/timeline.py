@@ -58,7 +58,7 @@ def _envelope(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Least and greatest sample of each stretch, scaled to the loudest, and its time."""
     pcm = mulaw.decode(sound).astype(np.float64)
-    stretch = max(1, len(pcm) // POINTS)
+    stretch = max(8, len(pcm) // POINTS)
     whole = pcm[: len(pcm) // stretch * stretch].reshape(-1, stretch)
     peak = max(1.0, float(np.abs(pcm).max(initial=0.0)))
     time_s = np.arange(len(whole)) * stretch / mulaw.SAMPLE_RATE_HZ

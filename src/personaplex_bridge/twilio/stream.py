@@ -17,6 +17,11 @@ from personaplex_bridge.twilio.protocol import StreamProtocol
 MAX_MESSAGE_BYTES = 64 * 1024
 """Longest WebSocket message read from Twilio, whose own are under 500 bytes."""
 
+SEND_TIMEOUT_S = 10.0
+"""A socket that takes nothing for so long has nobody at the other end."""
+
+PROTOCOL_ERROR = 1002
+
 MAX_BAD_MESSAGES = 100
 """After so many malformed messages the peer is no Twilio, and the stream is ended."""
 
@@ -67,7 +72,8 @@ class MediaStream:
             elif message.type in _ENDED:
                 return None
             elif message.type is WSMsgType.ERROR:
-                raise StreamError(f"the socket failed: {message.data}")
+                code = getattr(message.data, "code", None)  # 1009: too long
+                raise StreamError(f"the socket failed: {message.data}", code or PROTOCOL_ERROR)
             else:
                 self._count_bad(MessageError("binary-frame", "Twilio sends text frames only"))
 
@@ -83,13 +89,16 @@ class MediaStream:
         """Drop everything queued at Twilio and not yet played."""
         await self._send(Clear(self._protocol.stream_sid))
 
-    async def close(self, code: int, reason: str = "") -> None:
+    async def close(self, code: int) -> None:
         """Close the socket with `code`; returns at once if it is closed already."""
-        await self._socket.close(code=code, message=reason.encode()[:120])
+        await self._socket.close(code=code)
 
     async def _send(self, command: Outbound) -> None:
         try:
-            await self._socket.send_str(serialize(command))
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._socket.send_str(serialize(command))
+        except TimeoutError:
+            raise StreamError(f"Twilio has read nothing for {SEND_TIMEOUT_S:g} s") from None
         except ConnectionError as error:
             raise StreamError(f"the socket is gone: {error}") from error
 
