@@ -129,7 +129,9 @@ class BridgeSession:
             raise
         finally:
             self._finish(ending)
-            await self._stream.close(ending.close_code)
+            # In a task of its own: up to Python 3.11.3 (gh-102780) a task whose TaskGroup failed
+            # keeps a count of cancellations that turns its later timeouts into CancelledError.
+            await asyncio.create_task(self._stream.close(ending.close_code), name="close-stream")
         return self.record
 
     async def _bridge(self) -> Ending:

@@ -144,4 +144,5 @@ async def open_line(
     try:
         yield line
     finally:
-        await line.close()
+        # In a task of its own, for the reason given in `BridgeSession.run`.
+        await asyncio.create_task(line.close(), name="close-line")
