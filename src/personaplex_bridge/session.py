@@ -129,8 +129,9 @@ class BridgeSession:
             raise
         finally:
             self._finish(ending)
-            # In a task of its own: up to Python 3.11.3 (gh-102780) a task whose TaskGroup failed
-            # keeps a count of cancellations that turns its later timeouts into CancelledError.
+            # In a task of its own: in Python 3.11.2 (Debian 12's; mended by 3.11.7) a task whose
+            # TaskGroup failed keeps a cancellation request, and asyncio.timeout, which looks for
+            # none at all, then lets its own CancelledError out.
             await asyncio.create_task(self._stream.close(ending.close_code), name="close-stream")
         return self.record
 

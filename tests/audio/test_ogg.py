@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplex_bridge.audio.ogg import MAX_PAGE_BYTES, OggReader, OggWriter, Packet
+from personaplex_bridge.audio.ogg import OggReader, OggWriter, Packet
 from tests.pages import (
     CONTINUED,
     FIRST,
@@ -22,6 +22,9 @@ from tests.pages import (
 from tests.splits import split_at
 
 SIZES = [0, 1, 254, 255, 256, 510, 70_000]
+
+MAX_PAGE_BYTES = 27 + 255 + 255 * 255
+"""Header, lacing table and body at their longest (RFC 3533, section 6)."""
 
 
 def data(size: int, seed: int = 1) -> bytes:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
 from websockets.asyncio.server import ServerConnection
@@ -151,7 +152,7 @@ class Sender:
 
     def __init__(self) -> None:
         self._writer = OggWriter(42)
-        self._packet = behaviours.make("tone").step(None).packet  # type: ignore[arg-type]
+        self._packet = behaviours.make("tone").step(np.zeros(1920, np.int16)).packet
         self._position = 0
         self.headers = [
             self._writer.page([opus_head(3840, 24_000)], 0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
@@ -157,9 +158,9 @@ async def sends_five_megabytes(connection: ServerConnection) -> None:
     "behave",
     [closes_1000, dies, dies_at_once, closes_before_the_handshake, sends_five_megabytes],
 )
-async def test_the_model_ends(behave: object) -> None:
+async def test_the_model_ends(behave: Callable[[ServerConnection], Awaitable[None]]) -> None:
     async with (
-        raw_model(behave) as url,  # type: ignore[arg-type]
+        raw_model(behave) as url,
         bridge_to(url) as line,
         raw_twilio(line) as socket,
     ):

@@ -23,7 +23,6 @@ except NameError as error:  # how PyOgg fails without libogg
 if not _ogg.PYOGG_OGG_AVAIL:
     raise missing("libogg", "libogg0", "libogg")
 
-MAX_PAGE_BYTES = 27 + 255 + 255 * 255
 MAX_PACKET_BYTES = 256 * 1024
 """Longest packet read; an Opus packet has at most 7,650 bytes."""
 
