@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from personaplex_bridge.audio import mulaw
 
+RATE_HZ = mulaw.SAMPLE_RATE_HZ
 WINDOW_S = 1.0
 MIN_RMS = 300.0
 """Windows quieter than this (of 32,768) hold no speech to look for."""
@@ -32,19 +33,21 @@ class Match:
         return self.correlation >= FOUND
 
 
-def find_speech(original: bytes, recording: bytes) -> list[Match]:
+def find_speech(original: bytes, recording: bytes, within_s: float | None = None) -> list[Match]:
     """For each second of `original` that holds speech, where it comes back in `recording`.
 
-    Both are mu-law at 8 kHz on the same clock; a sound can't come back before it was made.
+    Both are mu-law at 8 kHz on the same clock; a sound can't come back before it was made, nor
+    later than `within_s`, if that is given.
     """
     source = mulaw.decode(original).astype(np.float64)
     target = mulaw.decode(recording).astype(np.float64)
-    size = int(WINDOW_S * mulaw.SAMPLE_RATE_HZ)
+    size = int(WINDOW_S * RATE_HZ)
     matches = []
     for begin in range(0, len(source) - size + 1, size):
         window = source[begin : begin + size]
         if np.sqrt(np.mean(window**2)) >= MIN_RMS and len(target) - begin >= size:
-            matches.append(_best_place(window, target[begin:], begin))
+            end = None if within_s is None else begin + size + int(within_s * RATE_HZ)
+            matches.append(_best_place(window, target[begin:end], begin))
     return matches
 
 
@@ -56,4 +59,4 @@ def _best_place(window: Samples, target: Samples, begin: int) -> Match:
     loudness = np.sqrt(np.maximum(energy[len(window) :] - energy[: -len(window)], 1.0))
     scores = np.fft.irfft(product, length)[:places] / (loudness * np.sqrt(np.sum(window**2)))
     best = int(np.argmax(scores))
-    return Match(begin / mulaw.SAMPLE_RATE_HZ, best / mulaw.SAMPLE_RATE_HZ, float(scores[best]))
+    return Match(begin / RATE_HZ, best / RATE_HZ, float(scores[best]))

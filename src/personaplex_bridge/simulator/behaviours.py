@@ -53,7 +53,7 @@ class Echo:
     """Says at once what it hears."""
 
     def __init__(self) -> None:
-        self._encoder = _encoder()
+        self._encoder = live_encoder()
 
     def step(self, heard: Pcm) -> Reply:
         """The same frame back."""
@@ -76,7 +76,7 @@ class Repeat:
     """Listens until the speaker pauses, then says it back, with a sentence of text."""
 
     def __init__(self) -> None:
-        self._encoder = _encoder()
+        self._encoder = live_encoder()
         self._lead: deque[Pcm] = deque(maxlen=LEAD_FRAMES)
         self._utterance: list[Pcm] = []
         self._quiet_frames = 0
@@ -91,7 +91,7 @@ class Repeat:
         return Reply(self._encoder.encode(frame), pieces)
 
     def _listen(self, heard: Pcm) -> None:
-        loud = float(np.sqrt(np.mean(np.square(heard, dtype=np.float64)))) > SPEECH_RMS
+        loud = rms(heard) > SPEECH_RMS
         if not self._utterance:
             if loud:
                 self._utterance = [*self._lead, heard]
@@ -145,7 +145,12 @@ def pieces_of(sentence: str) -> list[str]:
     return pieces
 
 
-def _encoder() -> OpusEncoder:
+def rms(pcm: Pcm) -> float:
+    """Root mean square, of 32,768."""
+    return float(np.sqrt(np.mean(np.square(pcm, dtype=np.float64))))
+
+
+def live_encoder() -> OpusEncoder:
     """As sphn 0.1.12 makes it for the real server: same mode, same bitrate."""
     return OpusEncoder(
         RATE_HZ, application=Application.VOIP, bitrate=AUTO_BITRATE, complexity=9, frame_ms=FRAME_MS
@@ -154,7 +159,7 @@ def _encoder() -> OpusEncoder:
 
 def encode(pcm: Pcm) -> list[bytes]:
     """The packets of a recording at 24 kHz, without its last part of a frame."""
-    encoder = _encoder()
+    encoder = live_encoder()
     whole = pcm[: len(pcm) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
     return [encoder.encode(frame) for frame in whole]
 
@@ -169,10 +174,16 @@ def _silence() -> Loop:
     return Loop(encode(np.zeros(SETTLING_FRAMES * FRAME_SAMPLES, np.int16))[-1:])
 
 
+def _talk() -> Behaviour:
+    from personaplex_bridge.simulator.talk import Talk  # reads a sound file, as nobody else here
+
+    return Talk()
+
+
 _MAKERS: dict[str, Callable[[], Behaviour]] = {
     "repeat": Repeat,
     "echo": Echo,
     "tone": _tone,
     "silence": _silence,
+    "talk": _talk,
 }
-BEHAVIOURS = tuple(_MAKERS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -21,8 +21,12 @@ from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.errors import BridgeError, MessageError
+from personaplex_bridge.simulator.earpiece import Earpiece
+from personaplex_bridge.simulator.faults import NO_CALL_FAULTS, CallFaults, is_nth
+from personaplex_bridge.simulator.link import Link
 from personaplex_bridge.simulator.obey import ConnectStream, Hangup, Reject, Say, read_twiml
-from personaplex_bridge.simulator.playout import Playout, PlayoutOverflow
+from personaplex_bridge.simulator.playout import PlayoutOverflow
+from personaplex_bridge.simulator.report import PhoneReport
 from personaplex_bridge.twilio import inbound, outbound, signature
 from personaplex_bridge.twilio.outbound import Clear, PlayMedia, SendMark
 
@@ -34,9 +38,6 @@ DRAIN_S = 1.0
 """How long after hanging up the socket is read to its end."""
 
 NO_ACCOUNT = "AC" + "0" * 32
-
-AUDIBLE = 400
-"""A frame with a sample beyond this (of 32,768) is heard as sound."""
 
 
 class CallFailed(BridgeError):
@@ -60,34 +61,7 @@ class CallPlan:
     quiet_s: float = 2.0
     patience_s: float = 30.0
     """How much longer than their own speech the caller stays at most."""
-
-
-@dataclass(slots=True)
-class PhoneReport:
-    """What happened, as seen from the phone. Times are seconds since the stream's start."""
-
-    call_sid: str
-    webhook_s: float = 0.0
-    frames_sent: int = 0
-    media_messages: int = 0
-    media_bytes: int = 0
-    unheard_bytes: int = 0
-    """Received, but still in the playout buffer at the end."""
-    underruns: int = 0
-    first_media_s: float | None = None
-    first_sound_s: float | None = None
-    close_code: int | None = None
-    """The code our server closed the media socket with; None if the caller hung up first."""
-    outcome: str = ""
-    said_by_twilio: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    """What Twilio would have complained about."""
-    heard: bytearray = field(default_factory=bytearray)
-    """What the caller heard, frame by frame on the same clock as their own speech."""
-    sent_at: list[float] = field(default_factory=list)
-    """Clock reading before each frame was sent."""
-    media_at: list[float] = field(default_factory=list)
-    """Clock reading at each media message's arrival."""
+    faults: CallFaults = NO_CALL_FAULTS
 
 
 class PhoneCall:
@@ -99,9 +73,10 @@ class PhoneCall:
         self._clock = clock
         self._stream_sid = "MZ" + secrets.token_hex(16)
         self._sequence_number = 0
-        self._playout = Playout()
+        self._earpiece = Earpiece(self.report)
         self._began = 0.0
-        self._last_sound_s = 0.0
+        self._write: Callable[[str], Awaitable[None]]
+        self._link: Link[str] | None = None
 
     async def run(self) -> PhoneReport:
         """Make the call.
@@ -113,7 +88,11 @@ class PhoneCall:
         async with aiohttp.ClientSession() as http:
             for verb in read_twiml(await self._ask_webhook(http)):
                 match verb:
+                    case ConnectStream() if self._plan.faults.never_connects:
+                        self.report.outcome = "the media socket was never opened"
+                        break
                     case ConnectStream(url, parameters):
+                        await self._let_it_ring()
                         await self._talk(http, url, parameters)
                         if self.report.close_code is None:
                             break  # the caller hung up: Twilio runs nothing more
@@ -156,6 +135,10 @@ class PhoneCall:
         self.report.webhook_s = self._clock.now() - began
         return text
 
+    async def _let_it_ring(self) -> None:
+        if wait_s := self._plan.faults.answer_after_s:
+            await self._clock.sleep_until(self._clock.now() + wait_s)
+
     def _signed(self, url: str, form: Mapping[str, str]) -> MultiDict[str]:
         token = self._plan.auth_token
         return MultiDict({signature.HEADER: signature.sign(token, url, form)} if token else {})
@@ -171,55 +154,71 @@ class PhoneCall:
             raise CallFailed(f"no media socket at {url}: {error}") from error
         async with socket:
             await socket.send_str(inbound.serialize(inbound.Connected()))
-            await self._send(socket, self._start(parameters))
+            self._write = socket.send_str
+            await self._send(self._start(parameters))
             self._began = self._clock.now()
             listening = asyncio.create_task(self._listen(socket), name="phone-listen")
+            tasks = [listening, *self._set_up_link(socket)]
             try:
-                await self._speak_and_play(socket, listening)
+                await self._speak_and_play(listening)
             except ConnectionError:
                 await listening
             finally:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
-        self._conclude()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        self._earpiece.conclude()
 
-    async def _speak_and_play(
-        self, socket: ClientWebSocketResponse, listening: asyncio.Task[None]
-    ) -> None:
-        """Every 20 ms: send a frame, hear a frame; until either side has had enough."""
+    def _set_up_link(self, socket: ClientWebSocketResponse) -> list[asyncio.Task[None]]:
+        """From the stream's start on, a bad network, if the plan has one."""
+        faults = self._plan.faults
+        if not (faults.jitter or faults.block):
+            return []
+        self._link = Link(socket.send_str, self._clock, faults.jitter, faults.block)
+        self._write = self._link.put
+        return [asyncio.create_task(self._link.deliver(), name="phone-deliver")]
+
+    async def _speak_and_play(self, listening: asyncio.Task[None]) -> None:
+        """Every 20 ms of the phone's time: send a frame, hear a frame; until either side has had
+        enough.
+        """
         keys = list(self._plan.keys)
+        frame_s = FRAME_S / (1 + self._plan.faults.drift_ppm / 1e6)
         frame_number = 0
         while not listening.done():
             if self._is_done(frame_number):
-                await self._hang_up(socket)
+                await self._hang_up()
                 # What was sent to us before our server saw that still comes, then its close.
                 await asyncio.wait({listening}, timeout=DRAIN_S)
                 return
             while keys and keys[0][0] <= frame_number * FRAME_S:
                 digit = keys.pop(0)[1]
-                await self._send(socket, inbound.Dtmf(self._stream_sid, self._next(), digit))
-            await self._send_frame(socket, frame_number)
-            await self._hear_frame(socket, frame_number)
+                await self._send(inbound.Dtmf(self._stream_sid, self._next(), digit))
+            for _ in range(self._times_sent(frame_number)):
+                await self._send_frame(frame_number)
+            await self._echo_marks(self._earpiece.hear_frame())
             frame_number += 1
-            await self._clock.sleep_until(self._began + frame_number * FRAME_S)
+            await self._clock.sleep_until(self._began + frame_number * frame_s)
 
-    async def _send_frame(self, socket: ClientWebSocketResponse, number: int) -> None:
+    def _times_sent(self, number: int) -> int:
+        """How often a frame is sent: 0 if it is lost, 2 if it comes twice.
+
+        Each message has a sequence number of its own, as it would at Twilio: what is lost before
+        Twilio makes a message of it leaves a hole in chunks and timestamps only.
+        """
+        faults, at_s = self._plan.faults, number * FRAME_S
+        if is_nth(number + 1, faults.lose) or any(s.covers(at_s) for s in faults.lose_frames):
+            return 0
+        return 2 if is_nth(number + 1, faults.double) else 1
+
+    async def _send_frame(self, number: int) -> None:
         begin = number * FRAME_BYTES
         payload = self._plan.speech[begin : begin + FRAME_BYTES]
         payload += SILENCE * (FRAME_BYTES - len(payload))
         media = inbound.Media(self._stream_sid, self._next(), number + 1, number * 20, payload)
         self.report.sent_at.append(self._clock.now())
-        await self._send(socket, media)
+        await self._send(media)
         self.report.frames_sent += 1
-
-    async def _hear_frame(self, socket: ClientWebSocketResponse, number: int) -> None:
-        frame, marks = self._playout.play_frame()
-        self.report.heard += frame
-        if frame != _SILENT_FRAME and abs(mulaw.decode(frame)).max() > AUDIBLE:
-            self._last_sound_s = number * FRAME_S
-            if self.report.first_sound_s is None:
-                self.report.first_sound_s = self._last_sound_s
-        await self._echo_marks(socket, marks)
 
     def _is_done(self, frame_number: int) -> bool:
         plan, now_s = self._plan, frame_number * FRAME_S
@@ -228,37 +227,41 @@ class PhoneCall:
         spoken_s = len(plan.speech) / mulaw.SAMPLE_RATE_HZ
         if now_s > spoken_s + plan.patience_s:
             return True
-        return now_s - max(spoken_s, self._last_sound_s) > plan.quiet_s
+        return now_s - max(spoken_s, self._earpiece.last_sound_s) > plan.quiet_s
 
-    async def _hang_up(self, socket: ClientWebSocketResponse) -> None:
+    async def _hang_up(self) -> None:
         sids = (self.report.call_sid, self._plan.account_sid)
-        await self._send(socket, inbound.Stop(self._stream_sid, self._next(), *sids))
+        await self._send(inbound.Stop(self._stream_sid, self._next(), *sids))
+        if self._link is not None:
+            await self._link.emptied()
         self.report.outcome = "the caller hung up"
 
     async def _listen(self, socket: ClientWebSocketResponse) -> None:
         """Media socket to playout buffer, until our server closes it."""
         async for message in socket:
+            if self._link is not None:
+                await self._link.unblocked()
             if message.type is not WSMsgType.TEXT:
                 self.report.problems.append("a binary frame (error 31950)")
                 continue
             try:
-                await self._obey(socket, outbound.parse(message.data))
+                await self._obey(outbound.parse(message.data))
             except (MessageError, PlayoutOverflow) as error:
                 self.report.problems.append(f"{error} (error 31951)")
         if not self.report.outcome:
             self.report.close_code = socket.close_code
             self.report.outcome = f"the server closed the stream with {socket.close_code}"
 
-    async def _obey(self, socket: ClientWebSocketResponse, command: outbound.Outbound) -> None:
+    async def _obey(self, command: outbound.Outbound) -> None:
         if command.stream_sid != self._stream_sid:
             raise MessageError("wrong-stream", command.stream_sid[:40])
         match command:
             case PlayMedia(payload=payload):
                 self._take_media(payload)
             case SendMark(name=name):
-                await self._echo_marks(socket, self._playout.mark(name))
+                await self._echo_marks(self._earpiece.mark(name))
             case Clear():
-                await self._echo_marks(socket, self._playout.clear())
+                await self._echo_marks(self._earpiece.clear(self._clock.now() - self._began))
 
     def _take_media(self, payload: bytes) -> None:
         report, now = self.report, self._clock.now()
@@ -267,13 +270,11 @@ class PhoneCall:
         report.media_messages += 1
         report.media_bytes += len(payload)
         report.media_at.append(now)
-        if len(payload) % FRAME_BYTES:
-            report.problems.append(f"{len(payload)} bytes of media are no whole frames")
-        self._playout.add(payload)
+        self._earpiece.take(payload)
 
-    async def _echo_marks(self, socket: ClientWebSocketResponse, names: list[str]) -> None:
+    async def _echo_marks(self, names: list[str]) -> None:
         for name in names:
-            await self._send(socket, inbound.Mark(self._stream_sid, self._next(), name))
+            await self._send(inbound.Mark(self._stream_sid, self._next(), name))
 
     def _start(self, parameters: dict[str, str]) -> inbound.Start:
         return inbound.Start(
@@ -284,16 +285,9 @@ class PhoneCall:
             custom_parameters=parameters,
         )
 
-    async def _send(self, socket: ClientWebSocketResponse, event: inbound.Inbound) -> None:
-        await socket.send_str(inbound.serialize(event))
+    async def _send(self, event: inbound.Inbound) -> None:
+        await self._write(inbound.serialize(event))
 
     def _next(self) -> int:
         self._sequence_number += 1
         return self._sequence_number
-
-    def _conclude(self) -> None:
-        self.report.underruns = self._playout.underruns
-        self.report.unheard_bytes = self._playout.waiting_bytes
-
-
-_SILENT_FRAME = SILENCE * FRAME_BYTES

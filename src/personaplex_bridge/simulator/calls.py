@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+from personaplex_bridge.audio.files import write_wav
 from personaplex_bridge.errors import BridgeError
-from personaplex_bridge.simulator.caller import CallPlan, PhoneCall, PhoneReport
-from personaplex_bridge.simulator.sound import write_wav
+from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
+from personaplex_bridge.simulator.report import PhoneReport
 
 SPREAD_S = 1.0
 """Calls made at once begin spread over this time, as real ones would."""
@@ -18,7 +20,7 @@ SPREAD_S = 1.0
 async def make_calls(plan: CallPlan, number: int, out: Path | None) -> int:
     """Make the calls, tell what came of them; the exit code is 1 if any went wrong."""
     outcomes = await asyncio.gather(
-        *(_make_one(plan, SPREAD_S * index / number) for index in range(number))
+        *(_make_one(_own(plan, index), SPREAD_S * index / number) for index in range(number))
     )
     reports = [outcome for outcome in outcomes if isinstance(outcome, PhoneReport)]
     errors = Counter(str(outcome) for outcome in outcomes if isinstance(outcome, BridgeError))
@@ -44,6 +46,15 @@ def _write_heard(out: Path, reports: list[PhoneReport]) -> None:
         print(f"what the caller heard: {path}")
 
 
+def _own(plan: CallPlan, index: int) -> CallPlan:
+    """The plan of one of many calls: each has a jitter of its own."""
+    jitter = plan.faults.jitter
+    if jitter is None:
+        return plan
+    own = replace(jitter, seed=jitter.seed + index)
+    return replace(plan, faults=replace(plan.faults, jitter=own))
+
+
 async def _make_one(plan: CallPlan, wait_s: float) -> PhoneReport | BridgeError:
     await asyncio.sleep(wait_s)
     try:
@@ -62,7 +73,8 @@ def _summary(reports: list[PhoneReport]) -> list[str]:
             f"sent {sum(report.frames_sent for report in heard)} frames, "
             f"received {sum(report.media_bytes for report in heard) // 160}; "
             f"first audio after {median(report.first_media_s or 0 for report in heard):.2f} s; "
-            f"pauses for want of media: {sum(report.underruns for report in heard)}"
+            f"pauses for want of media: {sum(report.underruns for report in heard)}, "
+            f"in the middle of sound: {sum(len(report.gaps) for report in heard)}"
         )
     problems = Counter(problem for report in reports for problem in report.problems)
     lines += [f"Twilio would complain, {times}x: {what}" for what, times in problems.items()]

@@ -18,6 +18,8 @@ from statistics import median
 import numpy as np
 
 from personaplex_bridge.audio import mulaw
+from personaplex_bridge.audio.files import read_as_mulaw, write_wav
+from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import CHAT_PATH, Settings
 from personaplex_bridge.hosting import hosted
 from personaplex_bridge.personas import load_catalogue
@@ -25,10 +27,12 @@ from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord, phrases
 from personaplex_bridge.server import WEBHOOK_PATH, Bridge
 from personaplex_bridge.simulator.alignment import Match, find_speech
-from personaplex_bridge.simulator.caller import CallPlan, PhoneCall, PhoneReport
+from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
+from personaplex_bridge.simulator.conversation import ModelSession
+from personaplex_bridge.simulator.faults import NO_CALL_FAULTS, CallFaults
 from personaplex_bridge.simulator.ledger import Ledger, count_frames
-from personaplex_bridge.simulator.model import ModelOptions, ModelServer, ModelSession
-from personaplex_bridge.simulator.sound import read_as_mulaw, write_wav
+from personaplex_bridge.simulator.model import ModelOptions, ModelServer
+from personaplex_bridge.simulator.report import PhoneReport
 
 HOST = "127.0.0.1"
 PROGRESS_S = 0.2
@@ -46,6 +50,7 @@ class DemoOptions:
     folder: Path
     repeat: int = 1
     model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
+    faults: CallFaults = NO_CALL_FAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,8 @@ async def run_demo(options: DemoOptions, settings: Settings) -> DemoResult:
     """Make the call, showing progress, and write the folder.
 
     Raises:
-        AudioError: the sound file is not usable.
+        AudioError: the sound file, or that of RINGBACK, is not usable.
+        PersonaError: PERSONA or PERSONAS_FILE is not usable.
     """
     speech = read_as_mulaw(options.sound, options.repeat)
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -82,12 +88,21 @@ async def run_demo(options: DemoOptions, settings: Settings) -> DemoResult:
 async def _call(speech: bytes, options: DemoOptions, settings: Settings) -> DemoResult:
     over: asyncio.Future[CallRecord] = asyncio.get_running_loop().create_future()
     model = ModelServer(options.model)
+    catalogue = load_catalogue(settings.personas_file)
+    persona = catalogue.get(settings.persona)
+    sound = waiting_sound(settings.ringback)
     async with hosted(model.application(), HOST, 0) as model_port:
-        pool = ModelPool(f"ws://{HOST}:{model_port}{CHAT_PATH}")
-        bridge = Bridge(settings, load_catalogue(settings.personas_file), pool, over.set_result)
+        # As `serve` makes them, but for the address. The call comes at once: a line that is to be
+        # warm is so only if the model takes in its prompts faster than the phone connects.
+        pool = ModelPool(
+            f"ws://{HOST}:{model_port}{CHAT_PATH}",
+            handshake_timeout_s=settings.handshake_timeout_s,
+            warm_role=persona.role if settings.warm_lines else None,
+        )
+        bridge = Bridge(settings, catalogue, pool, over.set_result, waiting_sound=sound)
         async with hosted(bridge.application(), HOST, 0) as port:
             url = f"http://{HOST}:{port}{WEBHOOK_PATH}"
-            phone = PhoneCall(CallPlan(url, speech, patience_s=PATIENCE_S))
+            phone = PhoneCall(CallPlan(url, speech, patience_s=PATIENCE_S, faults=options.faults))
             progress = asyncio.create_task(_show_progress(phone, bridge, speech), name="progress")
             try:
                 report = await phone.run()
@@ -162,7 +177,8 @@ def report_lines(result: DemoResult) -> list[str]:
         f"{_ms(record.handshake_s)} and its first audio at the bridge {_ms(record.first_audio_s)} "
         "after the stream's start",
         *result.ledger.lines(),
-        f"pauses in what the caller heard for want of media: {phone.underruns}",
+        f"pauses in what the caller heard for want of media: {phone.underruns}, in the middle of "
+        f"sound: {len(phone.gaps)} ({sum(gap.ms for gap in phone.gaps):.0f} ms in all)",
     ]
     if result.matches:
         lines.append(_told_of_speech(result))
@@ -188,6 +204,8 @@ def _figures(result: DemoResult) -> dict[str, object]:
         "handshake_s": record.handshake_s,
         "first_audio_s": record.first_audio_s,
         "underruns": phone.underruns,
+        "gaps": [gap._asdict() for gap in phone.gaps],
+        "clears": [cleared._asdict() for cleared in phone.clears],
         "problems": phone.problems,
         "frames": dataclasses.asdict(result.ledger),
         "lost_or_doubled": {

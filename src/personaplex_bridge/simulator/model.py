@@ -11,33 +11,24 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import WSMsgType, web
 
 from personaplex_bridge import logs
-from personaplex_bridge.audio.mulaw import Pcm
-from personaplex_bridge.audio.ogg import OggWriter
-from personaplex_bridge.audio.oggopus import opus_head, opus_tags
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import CHAT_PATH
-from personaplex_bridge.personaplex.messages import Audio, Handshake, Text, parse, serialize
+from personaplex_bridge.personaplex.messages import Handshake, serialize
 from personaplex_bridge.personaplex.voices import VOICES
 from personaplex_bridge.simulator import behaviours
-from personaplex_bridge.simulator.behaviours import FRAME_SAMPLES, RATE_HZ, Behaviour
-from personaplex_bridge.simulator.hearing import StrictHearing, Unacceptable
+from personaplex_bridge.simulator.behaviours import Behaviour
+from personaplex_bridge.simulator.conversation import Conversation, ModelSession
+from personaplex_bridge.simulator.faults import NO_MODEL_FAULTS, ModelFaults
 
 PROMPT_STEP_S = 0.055
 """One step of the model while it takes in its prompts; it eats one message a step."""
 EMPTY_PROMPT_DIES_S = 1.7
-FREEZE_S = 5.0
-"""How long a zero-length packet freezes the real server."""
-SERIAL, PRE_SKIP = 42, 3840
-MAX_TIMES = 50_000
-"""Frame times kept for measurements: over an hour."""
-MAX_LAG_FRAMES = 3000
-"""Input frames waiting (four minutes, the model's whole context) before the stand-in gives up."""
 
 _log = logging.getLogger(f"{logs.NAME}.standin")
 
@@ -53,27 +44,7 @@ class ModelOptions:
     """Time of one model step; above 80 it falls behind, as a slow GPU does."""
     sessions: int = 1
     """How many it serves at a time. NVIDIA's server: 1."""
-
-
-@dataclass(slots=True)
-class ModelSession:
-    """What one connection to the stand-in came to."""
-
-    voice: str
-    text_prompt: str
-    """As asked for."""
-    used: tuple[str, str] | None = None
-    """Voice and prompt the model really took: another's, if a second connection arrived."""
-    frames_in: int = 0
-    frames_out: int = 0
-    messages_in: int = 0
-    eaten: int = 0
-    """Messages that came before the handshake, and were thrown away."""
-    ended: str = "running"
-    heard_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_TIMES))
-    """Clock reading when the message that completed each input frame arrived."""
-    said_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_TIMES))
-    """Clock reading before each output frame was sent."""
+    faults: ModelFaults = NO_MODEL_FAULTS
 
 
 class ModelServer:
@@ -143,10 +114,15 @@ class ModelServer:
             session.ended = "left before the handshake"
             return
         session.used = (self._voice, self._prompt)
-        await socket.send_bytes(serialize(Handshake()))
-        step_s = self._options.step_ms / 1000
+        session.shook_at = self._clock.now()
+        try:
+            await socket.send_bytes(serialize(Handshake()))
+        except ConnectionError:
+            session.ended = "left at the handshake"
+            return
+        step_s, faults = self._options.step_ms / 1000, self._options.faults
         behaviour = self._make_behaviour()
-        conversation = _Conversation(socket, session, behaviour, step_s, self._clock)
+        conversation = Conversation(socket, session, behaviour, step_s, self._clock, faults)
         session.ended = await conversation.run()
         await socket.close()
 
@@ -167,86 +143,6 @@ class ModelServer:
             if clock.now() >= end:
                 return True
             await clock.sleep_until(step_end)
-
-
-class _Conversation:
-    """From the handshake to the end: what is heard is stepped through the model, frame by frame."""
-
-    def __init__(
-        self,
-        socket: web.WebSocketResponse,
-        session: ModelSession,
-        behaviour: Behaviour,
-        step_s: float,
-        clock: Clock,
-    ) -> None:
-        self._socket = socket
-        self._session = session
-        self._step_s = step_s
-        self._clock = clock
-        self._hearing = StrictHearing()
-        self._behaviour = behaviour
-        self._writer = OggWriter(SERIAL)
-        self._granule = 0
-        self._frames: asyncio.Queue[Pcm] = asyncio.Queue(MAX_LAG_FRAMES)
-        self._frozen_until = 0.0
-
-    async def run(self) -> str:
-        """Converse until the client leaves or sends what is unacceptable; say which."""
-        for header in (opus_head(PRE_SKIP, RATE_HZ), opus_tags("standin")):
-            await self._send(Audio(self._writer.page([header], 0)))
-        speaking = asyncio.create_task(self._speak(), name="standin-speak")
-        try:
-            return await self._listen()
-        finally:
-            speaking.cancel()
-            await asyncio.gather(speaking, return_exceptions=True)
-
-    async def _listen(self) -> str:
-        async for message in self._socket:
-            if message.type is not WSMsgType.BINARY or not message.data:
-                continue
-            event = parse(message.data)
-            if not isinstance(event, Audio):
-                continue
-            self._session.messages_in += 1
-            try:
-                self._hear(event.payload)
-            except Unacceptable as error:
-                _log.warning("closed with 1000, as the real server would: %s", error)
-                return f"unacceptable: {error}"
-            except asyncio.QueueFull:
-                return "overrun"
-        return f"client left with {self._socket.close_code}"
-
-    def _hear(self, ogg: bytes) -> None:
-        arrived = self._clock.now()
-        for frame in self._hearing.feed(ogg):
-            self._frames.put_nowait(frame)
-            self._session.frames_in += 1
-            self._session.heard_at.append(arrived)
-        if self._hearing.froze:
-            self._hearing.froze = False
-            self._frozen_until = self._clock.now() + FREEZE_S
-
-    async def _speak(self) -> None:
-        """One frame out for each frame in, each after the model's step time."""
-        ready = 0.0
-        while True:
-            frame = await self._frames.get()
-            ready = max(ready, self._clock.now(), self._frozen_until) + self._step_s
-            await self._clock.sleep_until(ready)
-            reply = self._behaviour.step(frame)
-            for piece in reply.pieces:
-                await self._send(Text(piece))
-            self._granule += FRAME_SAMPLES  # at 24 kHz: half of what RFC 7845 says, as the server
-            self._session.said_at.append(self._clock.now())
-            await self._send(Audio(self._writer.page([reply.packet], self._granule)))
-            self._session.frames_out += 1
-
-    async def _send(self, message: Audio | Text) -> None:
-        with contextlib.suppress(ConnectionError):  # the listener sees the end
-            await self._socket.send_bytes(serialize(message))
 
 
 class _Dies(Exception):
