@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from personaplex_bridge import __version__, logs
 from personaplex_bridge.config import Settings, read_settings
 from personaplex_bridge.errors import BridgeError, ConfigError, WrongValue
+from personaplex_bridge.simulator import flags
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -39,6 +40,9 @@ the caller says. In Twilio's console, point the number's voice webhook at
 _STANDIN = """\
 Runs a stand-in for the PersonaPlex model server, on the same protocol and as unforgiving, with
 no model in it. Point a bridge at it with PERSONAPLEX_URL=ws://127.0.0.1:8998.
+
+  personaplex-bridge standin --behave echo
+  personaplex-bridge standin --pause 10+2 --jitter-ms 120      what a bad day looks like
 """
 
 _CALL = """\
@@ -49,6 +53,7 @@ the sound file as the caller's voice in real time, and writes what the caller he
   personaplex-bridge call hello.wav --url 'http://127.0.0.1:8080/voice/inbound?persona=noir'
   personaplex-bridge call hello.wav --dtmf 1@2.5 --dtmf 2@3 --out heard.wav
   personaplex-bridge call hello.wav --calls 20 --hang-up-after 30
+  personaplex-bridge call hello.wav --block 5+1.5 --jitter-ms 60
 
 (A bridge takes as many calls at once as PERSONAPLEX_CAPACITY says, and gives the others a busy
 signal. The exit code is 1 if any call was not answered, or was cut off.)
@@ -59,6 +64,9 @@ Makes a whole call on this machine, over real sockets: a caller (a stand-in for 
 sound file, the bridge carries it, and a stand-in for the model repeats each sentence after a
 pause. Then look into the folder: caller.wav, heard.wav, stereo.wav (caller left, model right),
 transcript.txt, timeline.png, report.txt.
+
+  personaplex-bridge demo --wav hello.wav --behave echo
+  personaplex-bridge demo --pause 10+2 --phone-jitter-ms 120   and hear what that does
 """
 
 _WHAT_IT_DOES = {
@@ -66,6 +74,7 @@ _WHAT_IT_DOES = {
     "echo": "it says at once what it hears",
     "tone": "it says one tone",
     "silence": "it says nothing",
+    "talk": "it talks without a pause until it is interrupted",
 }
 
 
@@ -131,6 +140,8 @@ def _add_standin(commands: Any) -> None:
         default=1,
         help="how many at a time (default %(default)s, as the real server; more for load tests)",
     )
+    flags.add_seed(parser)
+    flags.add_model_faults(parser)
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +170,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_call(commands: Any) -> None:
     parser = _add(commands, "call", _call, "call a bridge, as Twilio would", _CALL)
-    parser.add_argument("sound", type=Path, metavar="WAV", help="WAV, FLAC or Ogg, any rate")
+    parser.add_argument("sound", type=Path, metavar="WAV", help="WAV, FLAC, Ogg or MP3, any rate")
     parser.add_argument(
         "--url",
         default="http://127.0.0.1:8080/voice/inbound",
@@ -195,6 +206,9 @@ def _add_call(commands: Any) -> None:
         type=_wav_file,
         help="write what the caller heard (with --calls: numbered files)",
     )
+    flags.add_never_connects(parser)
+    flags.add_seed(parser)
+    flags.add_call_faults(parser)
 
 
 def _add_demo(commands: Any) -> None:
@@ -209,6 +223,9 @@ def _add_demo(commands: Any) -> None:
         help="where to write (default %(default)s)",
     )
     _add_model_options(parser)
+    flags.add_seed(parser)
+    flags.add_model_faults(parser)
+    flags.add_call_faults(parser, "phone-")
 
 
 def _add_doctor(commands: Any) -> None:
@@ -244,9 +261,9 @@ async def _serve_standin(arguments: argparse.Namespace) -> None:
 
 
 def _call(arguments: argparse.Namespace) -> int:
+    from personaplex_bridge.audio.files import read_as_mulaw
     from personaplex_bridge.simulator.caller import NO_ACCOUNT, CallPlan
     from personaplex_bridge.simulator.calls import make_calls
-    from personaplex_bridge.simulator.sound import read_as_mulaw
 
     token = arguments.auth_token or _environment().get("TWILIO_AUTH_TOKEN") or None
     plan = CallPlan(
@@ -258,6 +275,7 @@ def _call(arguments: argparse.Namespace) -> int:
         account_sid=_environment().get("TWILIO_ACCOUNT_SID") or NO_ACCOUNT,
         keys=tuple(sorted(arguments.dtmf)),
         hang_up_after_s=arguments.hang_up_after,
+        faults=flags.call_faults(arguments),
     )
     return int(_run(make_calls(plan, arguments.calls, arguments.out)))
 
@@ -275,9 +293,9 @@ def _demo(arguments: argparse.Namespace) -> int:
         sound = arguments.wav or path
         print(f"Calling the bridge on this machine; the caller plays {sound.name}.")
         print(f"The model is a stand-in: {_WHAT_IT_DOES[arguments.behave]}.")
-        result = _run(
-            run_demo(DemoOptions(sound, arguments.out, arguments.repeat, model), settings)
-        )
+        call = flags.call_faults(arguments)
+        options = DemoOptions(sound, arguments.out, arguments.repeat, model, call)
+        result = _run(run_demo(options, settings))
     print()
     print("\n".join(f"  {line}" for line in report_lines(result)))
     print(f"\nListen to {arguments.out / 'stereo.wav'} (caller left, model right),")
@@ -295,7 +313,8 @@ def _model_options(arguments: argparse.Namespace) -> Any:
     from personaplex_bridge.simulator.model import ModelOptions
 
     sessions = getattr(arguments, "sessions", 1)
-    return ModelOptions(arguments.behave, arguments.prompt_ms, arguments.step_ms, sessions)
+    faults = flags.model_faults(arguments)
+    return ModelOptions(arguments.behave, arguments.prompt_ms, arguments.step_ms, sessions, faults)
 
 
 def _environment() -> dict[str, str]:

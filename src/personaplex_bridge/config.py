@@ -6,18 +6,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from personaplex_bridge.errors import ConfigError, WrongValue
 
 T = TypeVar("T")
+S = TypeVar("S", bound=str)
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 TRANSCODERS = ("native", "soxr")
+NOISE_GATES: tuple[Literal["off", "auto", "strict"], ...] = ("off", "auto", "strict")
+RINGBACK_COUNTRIES = (
+    "at", "au", "be", "bg", "br", "ca", "ch", "cn", "cz", "de", "dk", "ee", "es", "fi", "fr", "gb",
+    "gr", "hk", "hu", "ie", "il", "in", "it", "jp", "kr", "lt", "mx", "nl", "no", "nz", "pl", "pt",
+    "ru", "se", "sg", "tr", "tw", "uk", "us", "za",
+)  # fmt: skip
+"""Those whose ringing tone `audio.ringback` knows; this room may not ask it."""
 CHAT_PATH = "/api/chat"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -43,6 +51,15 @@ class Settings:
     transcoder: str = "native"
     packets_per_page: int = 4
     uplink_backlog_ms: int = 1000
+    downlink_backlog_ms: int = 1000
+    lag_target_ms: int | None = 200
+    """None: lag is never worked off."""
+    noise_gate: Literal["off", "auto", "strict"] = "auto"
+    cushion: bool = True
+    barge_in: bool = True
+    warm_lines: bool = True
+    ringback: str | Path | None = "us"
+    """What callers hear until the model is ready: a country, a sound file, or nothing."""
     log_level: str = "INFO"
     twilio_account_sid: str | None = None
     twilio_auth_token: str | None = field(default=None, repr=False)
@@ -77,6 +94,17 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         uplink_backlog_ms=reader.get(
             "UPLINK_BACKLOG_MS", _integer(80, 10_000), defaults.uplink_backlog_ms
         ),
+        downlink_backlog_ms=reader.get(
+            "DOWNLINK_BACKLOG_MS", _integer(80, 10_000), defaults.downlink_backlog_ms
+        ),
+        lag_target_ms=reader.get(
+            "LAG_TARGET_MS", _or_off(_integer(40, 10_000)), defaults.lag_target_ms
+        ),
+        noise_gate=reader.get("NOISE_GATE", _choice(NOISE_GATES), defaults.noise_gate),
+        cushion=reader.get("CUSHION", _flag, defaults.cushion),
+        barge_in=reader.get("BARGE_IN", _flag, defaults.barge_in),
+        warm_lines=reader.get("WARM_LINES", _flag, defaults.warm_lines),
+        ringback=reader.get("RINGBACK", _ringback, defaults.ringback),
         log_level=reader.get("LOG_LEVEL", _level, defaults.log_level),
         twilio_account_sid=reader.get("TWILIO_ACCOUNT_SID", _account_sid, None),
         twilio_auth_token=reader.get("TWILIO_AUTH_TOKEN", _secret, None),
@@ -116,6 +144,18 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _or_off(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    def parse_unless_off(value: str) -> T | None:
+        if value.lower() == "off":
+            return None
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise ValueError(f"off, or {error}") from None
+
+    return parse_unless_off
+
+
 def _one_of(*numbers: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         return int(_choice([str(number) for number in numbers])(value))
@@ -137,11 +177,12 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
-def _choice(options: tuple[str, ...] | list[str]) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in options:
-            raise ValueError(f"one of {', '.join(options)}")
-        return value
+def _choice(options: Sequence[S]) -> Callable[[str], S]:
+    def parse(value: str) -> S:
+        for option in options:
+            if value.lower() == option.lower():
+                return option
+        raise ValueError(f"one of {', '.join(options)}")
 
     return parse
 
@@ -191,6 +232,21 @@ def _existing_file(value: str) -> Path:
     if not exists:
         raise ValueError(allowed)
     return path
+
+
+def _ringback(value: str) -> str | Path | None:
+    name = value.lower()
+    if name == "off":  # not `_NO`: "no" is Norway
+        return None
+    if name in RINGBACK_COUNTRIES:
+        return name
+    try:
+        return _existing_file(value)
+    except ValueError:
+        countries = ", ".join(RINGBACK_COUNTRIES)
+        raise ValueError(
+            f"off, the path of a sound file that exists, or a country: {countries}"
+        ) from None
 
 
 def _public_url(value: str) -> str:

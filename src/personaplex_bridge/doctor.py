@@ -12,7 +12,7 @@ from importlib import metadata
 from urllib.parse import urlsplit, urlunsplit
 
 from personaplex_bridge.config import Settings, read_settings
-from personaplex_bridge.errors import ConfigError, PersonaError
+from personaplex_bridge.errors import AudioError, ConfigError, PersonaError
 
 PROBE_TIMEOUT_S = 5.0
 LEAST_PYTHON = (3, 11)
@@ -24,13 +24,15 @@ _NEEDED = {
     "websockets": "websockets",
     "numpy": "numpy",
     "soxr": "soxr",
+    "soundfile": "soundfile",
     "opuslib": "importlib",
     "PyOgg": "importlib",
     "python-dotenv": "dotenv",
     "twilio": "twilio",
     "orjson": "orjson",
+    "webrtcvad-wheels": "webrtcvad",
 }
-_EXTRAS = {"soundfile": "call and demo need it", "matplotlib": "demo needs it"}
+_EXTRAS = {"matplotlib": "demo needs it"}
 _LIBRARIES = {
     "libopus": "personaplex_bridge.audio.opus",
     "libogg": "personaplex_bridge.audio.ogg",
@@ -63,7 +65,7 @@ async def examine(environ: Mapping[str, str]) -> bool:
     else:
         findings += [Finding("settings", "read"), _port(settings), *_twilio(settings)]
         if complete:
-            findings += [_personas(settings), await _model_server(settings)]
+            findings += [_personas(settings), _ringback(settings), await _model_server(settings)]
     for finding in findings:
         print(f"{'MEND' if finding.mend else 'ok':>4}  {finding.what}: {finding.found}")
         if finding.mend:
@@ -81,7 +83,7 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    """The packages a bridge needs, and the extras of `call` and `demo`."""
+    """The packages a bridge needs, and the extra of `demo`."""
     findings = [_package(name, module) for name, module in _NEEDED.items()]
     for name, commands in _EXTRAS.items():
         finding = _package(name, name)
@@ -126,6 +128,16 @@ def _personas(settings: Settings) -> Finding:
     except PersonaError as error:
         return Finding("personas", str(error), "mend PERSONA or PERSONAS_FILE")
     return Finding("personas", f"{len(catalogue.personas)}, default {settings.persona}")
+
+
+def _ringback(settings: Settings) -> Finding:
+    from personaplex_bridge.audio.ringback import waiting_sound
+
+    try:
+        waiting_sound(settings.ringback)
+    except AudioError as error:
+        return Finding("ringback", str(error), "mend RINGBACK")
+    return Finding("ringback", str(settings.ringback or "off"))
 
 
 def _port(settings: Settings) -> Finding:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import median
 
 MAX_WORDS = 20_000
 """Words of a transcript kept: about two hours of speech."""
+
+MAX_BARGE_INS = 1_000
+"""Interruptions of a call kept."""
 
 PHRASE_GAP_S = 1.2
 """A pause so long between words begins a new phrase."""
@@ -39,6 +43,25 @@ class Word:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """The caller began to speak at so many seconds, while so much model audio was waiting to be
+    played, and went on.
+    """
+
+    at_s: float
+    waiting_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far behind one direction was over a call: percentiles, in milliseconds."""
+
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    max_ms: float = 0.0
+
+
 @dataclass(slots=True)
 class CallRecord:
     """One call. Times are seconds since the stream's start; frames are 20 ms."""
@@ -49,21 +72,68 @@ class CallRecord:
     ending: Ending | None = None
     duration_s: float = 0.0
     handshake_s: float | None = None
+    """When the model was ready; about 0 with a warm line."""
+    first_sent_s: float | None = None
+    """When the model was sent the first of the caller's audio."""
     first_audio_s: float | None = None
+    """When the model's first audio came."""
+    turn_delays_s: list[float] = field(default_factory=list)
+    """From the caller's last voice to the model's first sound at the phone, turn by turn."""
+    barge_ins: deque[Interruption] = field(default_factory=lambda: deque(maxlen=MAX_BARGE_INS))
+    """Times the caller interrupted, and what waited to be played was cleared."""
+
+    # Caller to model. Received + filled = doubled + shortened + dropped + unsent + sent.
     caller_frames: int = 0
     """Received from Twilio."""
+    filled_frames: int = 0
+    """Silence in the place of what was missing."""
+    doubled_frames: int = 0
+    """Left out because their time had been heard already."""
+    shortened_frames: int = 0
+    """Pauses left out to work off lag."""
     dropped_frames: int = 0
-    """Received, but forgotten because the model wasn't ready or was pushing back."""
+    """The oldest, forgotten because more than UPLINK_BACKLOG_MS waited."""
     unsent_frames: int = 0
-    """Received, but less than a page at the end of the call, and not sent."""
+    """Less than a model frame, or not taken by the model, at the end of the call; or still in the
+    transcoder.
+    """
+    gated_frames: int = 0
+    """Sent, but as silence: there was no voice in them."""
     uplink_packets: int = 0
-    """Encoded for the model, 20 ms each."""
+    """Sent to the model, 20 ms each."""
+    uplink_lag: Lag = field(default_factory=Lag)
+    """Of what the caller says: waiting in the bridge, or sent to the model and not answered."""
+
+    # Model to caller. Model + cushion = shortened + overdue + cleared here + unplayed + sent.
     model_packets: int = 0
     """Received from the model."""
+    concealed_packets: int = 0
+    """Corrupt or missing, and made up by libopus."""
+    model_frames: int = 0
+    """Decoded or made up."""
+    cushion_frames: int = 0
+    """Silence put in ahead of a jittering network."""
+    pauses_shortened_frames: int = 0
+    """Pauses left out to work off lag."""
+    overdue_frames: int = 0
+    """The oldest, dropped because more than DOWNLINK_BACKLOG_MS waited."""
+    cleared_frames: int = 0
+    """Dropped here because the caller interrupted."""
+    tail_frames: int = 0
+    """Sent as silence: what the model still said of what the caller had interrupted."""
+    unplayed_frames: int = 0
+    """Still waiting here, or in the transcoder, at the end of the call."""
     downlink_frames: int = 0
     """Sent to Twilio."""
-    unplayed_frames: int = 0
-    """Decoded, but dropped because too much was waiting at Twilio already."""
+    ringing_frames: int = 0
+    """Of the waiting sound before the model was ready, sent to Twilio."""
+    downlink_lag: Lag = field(default_factory=Lag)
+    """Of what the model says: waiting to be played, here and at Twilio."""
+    gaps: int = 0
+    """Times the phone ran dry in the middle of sound."""
+    gap_ms: int = 0
+    """How long that was in all."""
+
     keys: str = ""
     """DTMF digits, in order."""
     words: deque[Word] = field(default_factory=lambda: deque(maxlen=MAX_WORDS))
@@ -84,9 +154,16 @@ class CallRecord:
             f"persona {self.persona or '-'}",
             f"model ready {_seconds(self.handshake_s)}",
             f"first audio {_seconds(self.first_audio_s)}",
-            f"caller frames {self.caller_frames}, dropped {self.dropped_frames}",
-            f"model packets {self.model_packets}, frames to caller {self.downlink_frames}, "
-            f"dropped {self.unplayed_frames}",
+            f"turns {len(self.turn_delays_s)}, answered after {_middle(self.turn_delays_s)}",
+            f"barge-ins {len(self.barge_ins)}",
+            f"lag to model {_lag(self.uplink_lag)}, to caller {_lag(self.downlink_lag)}",
+            f"gaps {self.gaps} ({self.gap_ms} ms)",
+            f"caller frames {self.caller_frames}, filled {self.filled_frames}, "
+            f"doubled {self.doubled_frames}, shortened {self.shortened_frames}, "
+            f"dropped {self.dropped_frames}, gated {self.gated_frames}",
+            f"model frames {self.model_frames}, made up {self.concealed_packets}, "
+            f"cushion {self.cushion_frames}, shortened {self.pauses_shortened_frames}, "
+            f"dropped {self.overdue_frames}, cleared {self.cleared_frames}",
             "faults " + (", ".join(f"{n}x {why}" for why, n in sorted(faults.items())) or "none"),
         ]
         return "; ".join(parts)
@@ -107,3 +184,11 @@ def phrases(words: Iterable[Word]) -> list[tuple[float, str]]:
 
 def _seconds(moment: float | None) -> str:
     return "never" if moment is None else f"{moment:.2f} s"
+
+
+def _middle(delays_s: Sequence[float]) -> str:
+    return _seconds(median(delays_s) if delays_s else None)
+
+
+def _lag(lag: Lag) -> str:
+    return f"{lag.p50_ms:.0f}/{lag.p99_ms:.0f}/{lag.max_ms:.0f} ms"

@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator
 
 from personaplex_bridge import logs
+from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import CHAT_PATH, Settings
 from personaplex_bridge.hosting import hosted
 from personaplex_bridge.personas import load_catalogue
@@ -24,20 +25,27 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         ConfigError: the address can't be listened on.
+        AudioError: RINGBACK is a file without usable sound.
         PersonaError: PERSONA or PERSONAS_FILE is not usable.
     """
     catalogue = load_catalogue(settings.personas_file)
-    if catalogue.get(settings.persona).experimental:
+    persona = catalogue.get(settings.persona)
+    if persona.experimental:
         _log.warning("persona %s is experimental: see docs/personas.md", settings.persona)
+    sound = waiting_sound(settings.ringback)
     async with contextlib.AsyncExitStack() as stack:
         server = settings.personaplex_url
         if server is None:
             standin = _own_standin(settings.personaplex_capacity)
             server = await stack.enter_async_context(standin)
         pool = ModelPool(
-            server, settings.personaplex_capacity, tls_verify=settings.personaplex_tls_verify
+            server,
+            settings.personaplex_capacity,
+            tls_verify=settings.personaplex_tls_verify,
+            handshake_timeout_s=settings.handshake_timeout_s,
+            warm_role=persona.role if settings.warm_lines else None,
         )
-        bridge = Bridge(settings, catalogue, pool)
+        bridge = Bridge(settings, catalogue, pool, waiting_sound=sound)
         app = bridge.application()
         port = await stack.enter_async_context(hosted(app, settings.host, settings.port))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host

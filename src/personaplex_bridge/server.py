@@ -7,14 +7,17 @@ import itertools
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
 from personaplex_bridge import logs
+from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import LOOPBACK_HOSTS, Settings
+from personaplex_bridge.errors import ModelBusy
+from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.personas import Catalogue, choose
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord
@@ -50,11 +53,16 @@ class Bridge:
         catalogue: Catalogue,
         pool: ModelPool,
         on_call_over: CallOver | None = None,
+        *,
+        waiting_sound: bytes | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._choose = partial(choose, catalogue, settings.persona)
         self._on_call_over = on_call_over
+        self._waiting_sound = waiting_sound
+        self._clock = clock
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
         self._calls: dict[asyncio.Task[None], BridgeSession] = {}
@@ -71,6 +79,7 @@ class Bridge:
         app.router.add_post(WEBHOOK_PATH, self.answer_webhook)
         app.router.add_get(STREAM_PATH, self.serve_stream)
         app.router.add_get("/healthz", self.tell_health)
+        app.cleanup_ctx.append(self._tend_pool)
         app.on_shutdown.append(self.end_calls)
         return app
 
@@ -79,15 +88,24 @@ class Bridge:
         form = await _read_form(request)
         base = self._public_base(request)
         self._check_webhook(request, base, form)
-        if self._pool.free == 0:
-            _log.warning("turned a call away: every line to the model server is taken")
-            return _xml(twiml.reject_busy())
         called = form.get("To", request.query.get("To", ""))
         choice = self._choose(request.query, called)
         for warning in choice.warnings:
             _log.warning("webhook: %s", warning)
+        try:
+            self._begin(form.get("CallSid", request.query.get("CallSid", "")), choice.role)
+        except ModelBusy as error:
+            _log.warning("turned a call away: %s", error)
+            return _xml(twiml.reject_busy())
         stream_url = "ws" + base.removeprefix("http") + STREAM_PATH
         return _xml(twiml.connect_stream(stream_url, choice.parameters))
+
+    def _begin(self, call_sid: str, role: Role) -> None:
+        """Have the model take in its prompts while the phone still connects its stream."""
+        if call_sid:
+            self._pool.reserve(call_sid, role)
+        elif self._pool.free == 0:  # no call, but somebody trying the address
+            raise ModelBusy("every line to the model server is taken")
 
     async def serve_stream(self, request: web.Request) -> web.WebSocketResponse:
         """One call's media socket, from upgrade to close."""
@@ -103,19 +121,29 @@ class Bridge:
             decode_text=False,  # orjson reads bytes
         )
         await socket.prepare(request)
-        await self._run_call(socket)
+        if request.transport is not None:  # else it is gone already
+            await self._run_call(socket, request.transport)
         return socket
 
     async def tell_health(self, _request: web.Request) -> web.Response:
-        """Alive, how many calls, for how many seconds."""
+        """Alive, how many calls, for how many seconds, and how the model's lines stand."""
         uptime = round(time.monotonic() - self._began, 1)
-        body = {"status": "ok", "sessions": len(self._calls), "uptime": uptime}
+        lines = dict(self._pool.states)
+        body = {"status": "ok", "sessions": len(self._calls), "uptime": uptime, "lines": lines}
         return web.json_response(body)
 
-    async def _run_call(self, socket: web.WebSocketResponse) -> None:
+    async def _run_call(
+        self, socket: web.WebSocketResponse, transport: asyncio.WriteTransport
+    ) -> None:
         log = logs.CallLog(next(self._numbers))
         session = BridgeSession(
-            MediaStream(socket, log), self._pool.line, self._choose, self._settings, log
+            MediaStream(socket, transport, log),
+            self._pool.line,
+            self._choose,
+            self._settings,
+            log,
+            waiting_sound=self._waiting_sound,
+            clock=self._clock,
         )
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a handler always runs in a task
@@ -126,6 +154,10 @@ class Bridge:
             del self._calls[task]
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
+
+    async def _tend_pool(self, _app: web.Application) -> AsyncIterator[None]:
+        async with self._pool.tended():
+            yield
 
     async def end_calls(self, _app: web.Application | None = None) -> None:
         """End the calls in progress (close code 1001); returns once they have ended."""

@@ -8,20 +8,22 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from personaplex_bridge.audio.backlog import MulawBacklog
-from personaplex_bridge.audio.downlink import make_downlink
+from personaplex_bridge.audio.barge_in import CERTAIN_MS, QUEUED_MS, BargeIn, Verdict
+from personaplex_bridge.audio.lag import LagMeter
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS
-from personaplex_bridge.audio.uplink import make_uplink
+from personaplex_bridge.audio.turns import Turns
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
-from personaplex_bridge.errors import HandshakeTimeout, ModelBusy, ModelError, StreamError
+from personaplex_bridge.errors import ModelBusy, ModelError, StreamError
+from personaplex_bridge.hearing import Hearing
 from personaplex_bridge.logs import Log
-from personaplex_bridge.personaplex.messages import Audio, Handshake, Message, ServerError, Text
+from personaplex_bridge.personaplex.messages import Audio, Message, ServerError, Text
 from personaplex_bridge.personaplex.text import WordJoiner
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.personas import Choice
-from personaplex_bridge.record import CallRecord, EndedBy, Ending, Word
-from personaplex_bridge.twilio.inbound import Dtmf, Media, Start, Stop
+from personaplex_bridge.record import CallRecord, EndedBy, Ending, Interruption, Lag, Word
+from personaplex_bridge.speaking import Speaking
+from personaplex_bridge.twilio.inbound import Dtmf, Mark, Media, Start, Stop
 from personaplex_bridge.twilio.stream import MediaStream
 
 START_TIMEOUT_S = 10.0
@@ -33,9 +35,6 @@ MEDIA_TIMEOUT_S = 60.0
 MODEL_SILENCE_S = 20.0
 """A model that hears and says nothing for so long is stuck: it stalls for 5 s at most."""
 
-MAX_PLAYOUT_S = 10.0
-"""Most model audio that may wait at Twilio; what comes beyond it is dropped and counted."""
-
 MAX_KEYS = 100
 """DTMF digits kept."""
 
@@ -46,7 +45,7 @@ NORMAL, GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
 
 
 class ModelLine(Protocol):
-    """What a session needs of a model, whichever server it runs on."""
+    """What a session needs of a model that is ready to talk, whichever server it runs on."""
 
     @property
     def ignored(self) -> Mapping[str, int]:
@@ -58,15 +57,12 @@ class ModelLine(Protocol):
         ...
 
     async def receive(self) -> Message:
-        """The model's next message, the handshake first; raises ModelError when it has ended."""
-        ...
-
-    async def keepalive(self) -> None:
-        """Keep the line up; raise ModelError when it is dead. Never returns."""
+        """The model's next message; raises ModelError when the line has ended."""
         ...
 
 
-Connect = Callable[[Role], AbstractAsyncContextManager[ModelLine]]
+Connect = Callable[[str, Role], AbstractAsyncContextManager[ModelLine]]
+"""A call's line to the model, by the call's SID; entering it waits until the model is ready."""
 ChooseRole = Callable[[Mapping[str, str]], Choice]
 
 
@@ -81,10 +77,8 @@ class _CallOver(Exception):
 class BridgeSession:
     """One call. `run` it once.
 
-    The caller's audio passes through a backlog bounded by media time (UPLINK_BACKLOG_MS): before
-    the model's handshake it keeps the latest words, and later it absorbs a model that pushes
-    back, without the Twilio socket ever waiting. Model audio is pushed back instead of kept: the
-    line reads no further while the Twilio socket is full.
+    `hearing` is the caller's audio on its way to the model, `speaking` the model's on its way to
+    the caller; the session's loops move messages between them and the two sockets.
     """
 
     def __init__(
@@ -94,24 +88,24 @@ class BridgeSession:
         choose_role: ChooseRole,
         settings: Settings,
         log: Log,
+        *,
+        waiting_sound: bytes | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.record = CallRecord()
         self._stream = stream
         self._connect = connect
         self._choose_role = choose_role
-        self._handshake_timeout_s = settings.handshake_timeout_s
+        self._waiting_sound = waiting_sound
         self._log = log
         self._clock = clock
-        self._began = clock.now()
-        self._page_bytes = settings.packets_per_page * FRAME_BYTES
-        self._backlog = MulawBacklog(settings.uplink_backlog_ms)
-        self._caller_bytes = 0
-        self._heard_until_s = 0.0
+        self._began_s = clock.now()
+        self._hearing = Hearing(settings, clock)
+        self._speaking = Speaking(settings, stream, clock)
+        self._barge_in = BargeIn() if settings.barge_in else None
+        self._turns = Turns()
+        self._is_ready = asyncio.Event()
         self._faults_told: set[str] = set()
-        self._page_is_waiting = asyncio.Event()
-        self._uplink = make_uplink(settings.transcoder, settings.packets_per_page)
-        self._downlink = make_downlink(settings.transcoder)
         self._words = WordJoiner()
         self._last_text_s = 0.0
 
@@ -144,6 +138,7 @@ class BridgeSession:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hear_caller(), name="hear-caller")
                 group.create_task(self._watch_caller(), name="watch-caller")
+                group.create_task(self._ring(), name="ring")
                 group.create_task(self._talk_to_model(choice.role), name="talk-to-model")
         except* (_CallOver, ModelError, StreamError) as group:
             ending = _ending_after(_first(group))
@@ -151,7 +146,7 @@ class BridgeSession:
         return ending
 
     def _open_record(self, start: Start) -> Choice:
-        self._began = self._clock.now()
+        self._began_s = self._clock.now()
         choice = self._choose_role(start.custom_parameters)
         for warning in choice.warnings:
             self._log.warning("%s", warning)
@@ -162,14 +157,14 @@ class BridgeSession:
 
     async def _hear_caller(self) -> None:
         """Twilio socket to backlog. Never waits for the model."""
-        record, backlog = self.record, self._backlog
+        record = self.record
         while (event := await self._stream.receive()) is not None:
             match event:
-                case Media(payload=payload):
-                    backlog.append(payload)
-                    self._caller_bytes += len(payload)
-                    if len(backlog) >= self._page_bytes:
-                        self._page_is_waiting.set()
+                case Media():
+                    if (verdict := self._hear(event)) is not None:
+                        await self._obey(verdict)
+                case Mark(name=name):
+                    self._speaking.echoed(name)
                 case Dtmf(digit=digit):
                     record.keys = (record.keys + digit)[-MAX_KEYS:]
                 case Stop():
@@ -178,97 +173,110 @@ class BridgeSession:
                     pass
         raise _CallOver(Ending(EndedBy.CALLER, "Twilio closed without a stop", NORMAL))
 
+    def _hear(self, media: Media) -> Verdict | None:
+        """Take the caller's audio; what it means for the model's, if that can be told now."""
+        now_s, barge_in, verdict = self._clock.now(), self._barge_in, None
+        ready = self._is_ready.is_set()
+        voiced = self._hearing.hear(media.timestamp_ms, media.payload, now_s)
+        for number, has_voice in enumerate(voiced, start=1):
+            self._turns.caller(has_voice, now_s - (len(voiced) - number) * FRAME_MS / 1000)
+            if barge_in is not None and ready and verdict is not Verdict.CLEAR:
+                verdict = barge_in.hear(has_voice, self._speaking.waiting_ms)
+        return verdict
+
+    async def _obey(self, verdict: Verdict) -> None:
+        """Let the model's audio play, hold it back, or clear it."""
+        if verdict is Verdict.CLEAR and self._barge_in is not None:
+            began_s = self._elapsed_s() - CERTAIN_MS / 1000
+            self.record.barge_ins.append(Interruption(began_s, self._barge_in.waiting_ms))
+            await self._speaking.clear()
+        else:
+            self._speaking.hold(verdict is Verdict.HOLD)
+
+    def _let_play(self) -> None:
+        """Nothing comes from Twilio: nobody is interrupting, and nothing is held back for long."""
+        if self._barge_in is not None:
+            self._barge_in.end()
+            self._speaking.hold(False)
+
     async def _watch_caller(self) -> None:
         """End a call whose socket has gone silent without closing: a half-open connection."""
         while True:
-            before = self._caller_bytes
+            before = self._hearing.audio.received_bytes
             await asyncio.sleep(MEDIA_TIMEOUT_S)
-            if self._caller_bytes == before:
+            if self._hearing.audio.received_bytes == before:
                 raise StreamError(f"no media for {MEDIA_TIMEOUT_S:g} s")
+
+    async def _ring(self) -> None:
+        """Let the caller hear that somebody will answer."""
+        if self._waiting_sound is not None:
+            await self._speaking.ring(self._waiting_sound, self._is_ready)
 
     async def _talk_to_model(self, role: Role) -> None:
         """The model's side, from connecting to closing."""
-        async with self._connect(role) as line:
+        async with self._connect(self.record.call_sid, role) as line:
+            self.record.handshake_s = self._elapsed_s()
+            self._is_ready.set()
             try:
-                await self._await_handshake(line)
-                self.record.handshake_s = self._elapsed_s()
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._send_uplink(line), name="uplink")
-                    group.create_task(self._play_downlink(line), name="downlink")
+                    group.create_task(self._hearing.send(line), name="uplink")
+                    group.create_task(self._hearing.keep_time(self._let_play), name="keep-time")
+                    group.create_task(self._hear_model(line), name="hear-model")
+                    group.create_task(self._speaking.play(), name="downlink")
                     group.create_task(self._watch_model(), name="watch-model")
-                    group.create_task(line.keepalive(), name="keepalive")
             finally:
                 self._tell_faults(line)
                 self.record.ignored_messages.update(line.ignored)
 
-    async def _await_handshake(self, line: ModelLine) -> None:
-        """Wait until the model has taken in its prompts: seconds, not milliseconds."""
-        try:
-            async with asyncio.timeout(self._handshake_timeout_s):
-                while not isinstance(message := await line.receive(), Handshake):
-                    self._tell_error(message)
-        except TimeoutError:
-            late = f"no handshake within {self._handshake_timeout_s:g} s"
-            raise HandshakeTimeout(late) from None
-
-    async def _send_uplink(self, line: ModelLine) -> None:
-        """Backlog to model, in pages aligned to the model's frame."""
-        await line.send_audio(self._uplink.headers())
-        while True:
-            await self._page_is_waiting.wait()
-            self._page_is_waiting.clear()
-            for page in self._uplink.feed(self._backlog.take(self._page_bytes)):
-                await line.send_audio(page)
-
-    async def _play_downlink(self, line: ModelLine) -> None:
-        """Model to Twilio socket."""
+    async def _hear_model(self, line: ModelLine) -> None:
+        """Model to playout."""
+        damage = self._speaking.transcoder.damage
         while True:
             match await line.receive():
                 case Audio(payload=ogg):
-                    await self._play(self._downlink.feed(ogg))
+                    await self._say(ogg)
                 case Text(piece=piece):
                     self._keep(self._words.feed(piece))
                     self._last_text_s = self._elapsed_s()
-                case other:
-                    self._tell_error(other)
-            if len(line.ignored) + len(self._downlink.damage) > len(self._faults_told):
+                case ServerError(message=message):
+                    self._log.warning("the model server reports: %.200r", message)
+                case _:
+                    pass
+            if len(line.ignored) + len(damage) > len(self._faults_told):
                 self._tell_faults(line)
+
+    async def _say(self, ogg: bytes) -> None:
+        now_s, speaking = self._clock.now(), self._speaking
+        waiting_ms = speaking.waiting_ms()
+        heard_s = now_s + waiting_ms / 1000
+        # Something to interrupt: an onset must be noticed at once.
+        self._hearing.audio.in_haste = self._barge_in is not None and waiting_ms > QUEUED_MS
+        loud = speaking.say(ogg, now_s)
+        if not loud:
+            return
+        await speaking.flush()
+        self._hearing.answered(speaking.transcoder.decoded_ms, now_s)
+        if self.record.first_audio_s is None:
+            self.record.first_audio_s = now_s - self._began_s
+        if now_s - self._began_s - self._last_text_s > END_OF_WORD_S:
+            self._keep(self._words.flush())
+        for number, is_loud in enumerate(loud, start=1):
+            self._turns.model(is_loud, heard_s + number * FRAME_MS / 1000)
 
     async def _watch_model(self) -> None:
         """End a call whose model has stopped answering: one frame out is due for each in."""
+        sends, answers = self._hearing.transcoder, self._speaking.transcoder
         while True:
-            sent, heard = self._uplink.packets, self._downlink.packets
+            sent, heard = sends.packets, answers.packets
             await asyncio.sleep(MODEL_SILENCE_S)
-            if self._uplink.packets > sent and self._downlink.packets == heard:
+            if sends.packets > sent and answers.packets == heard:
                 raise ModelError(f"the model has said nothing for {MODEL_SILENCE_S:g} s")
-
-    async def _play(self, mulaw: bytes) -> None:
-        """Send to Twilio, unless too much is waiting there: Twilio itself keeps ten minutes."""
-        if not mulaw:
-            return  # header pages, or less than a frame
-        record, now_s = self.record, self._elapsed_s()
-        if record.first_audio_s is None:
-            record.first_audio_s = now_s
-        if now_s - self._last_text_s > END_OF_WORD_S:
-            self._keep(self._words.flush())
-        self._heard_until_s = max(self._heard_until_s, now_s)
-        frames = len(mulaw) // FRAME_BYTES
-        if self._heard_until_s - now_s > MAX_PLAYOUT_S:
-            record.unplayed_frames += frames
-            return
-        self._heard_until_s += frames * FRAME_MS / 1000
-        record.downlink_frames += frames
-        await self._stream.play(mulaw)
-
-    def _tell_error(self, message: Message) -> None:
-        if isinstance(message, ServerError):
-            self._log.warning("the model server reports: %.200r", message.message)
 
     def _tell_faults(self, line: ModelLine) -> None:
         """One line for the first of each kind of fault; the record counts them all."""
         for what, counts in (
             ("ignored a message from the model", line.ignored),
-            ("skipped damage in the model's audio", self._downlink.damage),
+            ("skipped damage in the model's audio", self._speaking.transcoder.damage),
         ):
             for kind in counts.keys() - self._faults_told:
                 self._faults_told.add(kind)
@@ -279,22 +287,55 @@ class BridgeSession:
         self.record.words.extend(Word(self._last_text_s, word) for word in words)
 
     def _finish(self, ending: Ending) -> None:
-        record = self.record
         self._keep(self._words.flush())
+        record = self.record
         record.ending = ending
         record.duration_s = self._elapsed_s()
-        record.caller_frames = self._caller_bytes // FRAME_BYTES
-        record.dropped_frames = self._backlog.dropped_frames
-        record.unsent_frames = len(self._backlog) // FRAME_BYTES
-        record.uplink_packets = self._uplink.packets
-        record.model_packets = self._downlink.packets
         record.bad_messages = self._stream.bad_messages
-        record.audio_damage = self._downlink.damage
+        self._count_uplink(record)
+        self._count_downlink(record)
+        record.turn_delays_s = list(self._turns.delays_s)
         level = logging.INFO if ending.close_code in (NORMAL, GOING_AWAY) else logging.WARNING
         self._log.log(level, "%s", record.summary())
 
+    def _count_uplink(self, record: CallRecord) -> None:
+        hearing, audio = self._hearing, self._hearing.audio
+        if hearing.first_sent_s is not None:
+            record.first_sent_s = hearing.first_sent_s - self._began_s
+        record.caller_frames = audio.received_bytes // FRAME_BYTES
+        record.filled_frames = audio.time.filled
+        record.doubled_frames = audio.time.doubled
+        record.shortened_frames = audio.backlog.shortened
+        record.dropped_frames = audio.backlog.dropped
+        record.unsent_frames = audio.waiting_frames + hearing.transcoder.held_frames
+        record.gated_frames = audio.gated
+        record.uplink_packets = hearing.transcoder.paged
+        record.uplink_lag = _lag(audio.lag)
+
+    def _count_downlink(self, record: CallRecord) -> None:
+        speaking, playout = self._speaking, self._speaking.playout
+        record.model_packets = speaking.transcoder.packets
+        record.concealed_packets = speaking.transcoder.concealed
+        record.audio_damage = speaking.transcoder.damage
+        record.model_frames = int(speaking.transcoder.decoded_ms) // FRAME_MS
+        record.cushion_frames = playout.counts.cushion
+        record.pauses_shortened_frames = playout.counts.shortened
+        record.overdue_frames = playout.counts.dropped
+        record.cleared_frames = playout.counts.cleared
+        record.tail_frames = playout.counts.tail
+        held_frames = speaking.transcoder.held_frames
+        record.unplayed_frames = playout.queued_ms // FRAME_MS + held_frames
+        record.ringing_frames = speaking.ringing_frames
+        record.downlink_frames = speaking.frames_sent
+        record.downlink_lag = _lag(playout.lag)
+        record.gaps, record.gap_ms = playout.counts.gaps, round(playout.counts.gap_ms)
+
     def _elapsed_s(self) -> float:
-        return self._clock.now() - self._began
+        return self._clock.now() - self._began_s
+
+
+def _lag(meter: LagMeter) -> Lag:
+    return Lag(meter.percentile_ms(50), meter.percentile_ms(99), meter.max_ms)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

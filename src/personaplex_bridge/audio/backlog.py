@@ -2,36 +2,70 @@
 
 from __future__ import annotations
 
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS
+from collections import deque
+from typing import TypeAlias
+
+from personaplex_bridge.audio.mulaw import FRAME_MS
+
+KEPT_PAUSE_FRAMES = 5
+"""So much of a pause (100 ms) stays when it is shortened: words don't run together."""
 
 
-class MulawBacklog:
-    """A first-in, first-out store of mu-law that forgets its oldest frames beyond `limit_ms`.
+Frame: TypeAlias = tuple[bytes, bool]
+"""20 ms of the caller: 160 bytes of mu-law, and whether there is voice in it. A tuple, because
+fifty of them a second are made for each call.
+"""
 
-    It forgets whole frames, so that what is left stays aligned to them.
+
+class CallerBacklog:
+    """A first-in, first-out store of frames that forgets what is beyond `limit_ms`: pauses first,
+    then the oldest.
     """
 
     def __init__(self, limit_ms: int) -> None:
-        self.dropped_frames = 0
-        self._limit_bytes = limit_ms // FRAME_MS * FRAME_BYTES
-        self._mulaw = bytearray()
+        self.shortened = 0
+        """Frames of pauses that were left out."""
+        self.dropped = 0
+        """Other frames that were forgotten: the oldest."""
+        self._limit = limit_ms // FRAME_MS
+        self._frames: deque[Frame] = deque()
+        self._pause_before = KEPT_PAUSE_FRAMES
+        """Frames without voice that left last: the beginning of a pause may be gone."""
 
     def __len__(self) -> int:
-        """Bytes waiting."""
-        return len(self._mulaw)
+        """Frames waiting."""
+        return len(self._frames)
 
-    def append(self, mulaw: bytes) -> None:
-        """Add to the end; drop and count what no longer fits from the beginning."""
-        self._mulaw += mulaw
-        excess = len(self._mulaw) - self._limit_bytes
-        if excess > 0:
-            frames = -(-excess // FRAME_BYTES)
-            del self._mulaw[: frames * FRAME_BYTES]
-            self.dropped_frames += frames
+    def append(self, frame: Frame) -> None:
+        """Add to the end; forget and count what no longer fits."""
+        self._frames.append(frame)
+        if len(self._frames) > self._limit and not self.shorten(1):
+            self._leave(self._frames.popleft())
+            self.dropped += 1
 
-    def take(self, multiple_bytes: int) -> bytes:
-        """Remove and return the longest beginning that is a multiple of so many bytes."""
-        end = len(self._mulaw) // multiple_bytes * multiple_bytes
-        taken = bytes(self._mulaw[:end])
-        del self._mulaw[:end]
+    def take(self, frames: int) -> list[Frame]:
+        """Remove and return the oldest so many frames; none if there are fewer."""
+        if len(self._frames) < frames:
+            return []
+        taken = [self._frames.popleft() for _ in range(frames)]
+        for frame in taken:
+            self._leave(frame)
         return taken
+
+    def shorten(self, frames: int) -> int:
+        """Leave out up to so many frames of pauses, the oldest first; returns how many."""
+        kept: deque[Frame] = deque()
+        pause, left = self._pause_before, frames
+        for frame in self._frames:
+            pause = 0 if frame[1] else pause + 1
+            if left and pause > KEPT_PAUSE_FRAMES:
+                left -= 1
+            else:
+                kept.append(frame)
+        if left < frames:
+            self._frames = kept
+            self.shortened += frames - left
+        return frames - left
+
+    def _leave(self, frame: Frame) -> None:
+        self._pause_before = 0 if frame[1] else self._pause_before + 1

@@ -15,7 +15,7 @@ from collections import Counter
 import numpy as np
 
 from personaplex_bridge.audio import mulaw
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE, Pcm
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, SILENCE, Pcm
 from personaplex_bridge.audio.ogg import OggReader, Packet
 from personaplex_bridge.audio.oggopus import HEAD_MAGIC, is_header
 from personaplex_bridge.audio.opus import OpusDecoder
@@ -27,16 +27,23 @@ MODEL_RATE_HZ = 24_000
 MAX_FEED_S = 10
 """Most sound taken from one message; the servers' own hold 80 ms."""
 
+MAX_CONCEALED = 3
+"""Missing packets that are made up in a row: beyond that libopus has faded out anyway."""
+
 
 class DownlinkTranscoder:
     """One call's model audio on its way to the caller.
 
-    Damaged input never raises: pages libogg can't use are skipped, a corrupt packet is concealed
-    by libopus, and `damage` counts both.
+    Damaged input never raises: pages libogg can't use are skipped, packets that are corrupt or
+    missing are concealed by libopus, and `damage` counts both.
     """
 
     def __init__(self, rate_hz: int, resampler: Resampler | None = None) -> None:
         self.packets = 0
+        self.concealed = 0
+        """Packets that were corrupt or missing, and that libopus made up."""
+        self._samples = 0
+        self._given_bytes = 0
         self._rate_hz = rate_hz
         self._resampler = resampler
         self._reader = OggReader()
@@ -48,6 +55,18 @@ class DownlinkTranscoder:
         """What was wrong with the input so far, by kind."""
         return self._reader.damage
 
+    @property
+    def decoded_ms(self) -> float:
+        """How much sound there was in all."""
+        return self._samples * 1000 / self._rate_hz
+
+    @property
+    def held_frames(self) -> int:
+        """What was decoded and not given out yet, in the resampler or for want of a whole frame,
+        in frames of 20 ms.
+        """
+        return int(self.decoded_ms) // FRAME_MS - self._given_bytes // FRAME_BYTES
+
     def feed(self, ogg: bytes) -> bytes:
         """The mu-law that is complete now that `ogg` has come: a multiple of 160 bytes.
 
@@ -57,11 +76,14 @@ class DownlinkTranscoder:
         parts: list[Pcm] = []
         samples_left = MAX_FEED_S * self._rate_hz
         for packet in self._reader.feed(ogg):
-            if samples_left > 0:
-                parts.append(self._decode(packet))
-                samples_left -= len(parts[-1])
-            else:
+            if samples_left <= 0:
                 self.damage["flood"] += 1
+                continue
+            lost = min(packet.lost, MAX_CONCEALED) if self.packets else 0
+            fresh = [self._conceal() for _ in range(lost)] + [self._decode(packet)]
+            samples_left -= sum([len(part) for part in fresh])
+            parts += fresh
+        self._samples += sum([len(part) for part in parts])
         pcm = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int16), *parts])
         return self._whole_frames(self._to_mulaw(pcm, last=False))
 
@@ -81,7 +103,11 @@ class DownlinkTranscoder:
             return self._decoder.decode(packet.data)
         except OpusError:
             self.damage["corrupt-packet"] += 1
-            return self._decoder.conceal()
+            return self._conceal()
+
+    def _conceal(self) -> Pcm:
+        self.concealed += 1
+        return self._decoder.conceal()
 
     def _to_mulaw(self, pcm: Pcm, *, last: bool) -> bytes:
         if self._resampler is not None:
@@ -92,6 +118,7 @@ class DownlinkTranscoder:
         ready = self._mulaw + fresh if self._mulaw else fresh
         end = len(ready) // FRAME_BYTES * FRAME_BYTES
         self._mulaw = ready[end:]
+        self._given_bytes += end
         return ready[:end]
 
 

@@ -56,10 +56,11 @@ _CONTINUED, _FIRST = 0x01, 0x02
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One packet; `first` when it begins a logical stream."""
+    """One packet; `first` when it begins a logical stream. `lost` pages are missing before it."""
 
     data: bytes
     first: bool
+    lost: int = 0
 
 
 class OggWriter:
@@ -117,6 +118,8 @@ class OggReader:
         weakref.finalize(self, _library.ogg_stream_clear, self._stream)
         self._begun = False
         self._unfinished = 0  # bytes of the pages a packet has run over so far
+        self._next_page = 0
+        self._lost = 0
 
     def feed(self, data: bytes) -> list[Packet]:
         """The packets that are complete now that `data` has come."""
@@ -142,6 +145,10 @@ class OggReader:
         if _library.ogg_stream_pagein(self._stream, self._page) != 0:
             self.damage["foreign-page"] += 1
             return False
+        number = _library.ogg_page_pageno(self._page)
+        if not flags & _FIRST:
+            self._lost += max(0, number - self._next_page)
+        self._next_page = number + 1
         # A page whose last lacing value is 255 ends within a packet (RFC 3533, section 5).
         segments = self._page.header[26]
         open_ended = segments > 0 and self._page.header[26 + segments] == 255
@@ -162,7 +169,8 @@ class OggReader:
                 self.damage["hole"] += 1
                 continue
             data = string_at(self._packet.packet, self._packet.bytes)
-            yield Packet(data, bool(self._packet.b_o_s))
+            lost, self._lost = self._lost, 0
+            yield Packet(data, bool(self._packet.b_o_s), lost)
 
 
 def _begin(stream: Any, serial: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from personaplex_bridge.audio import mulaw
-from personaplex_bridge.audio.mulaw import Pcm
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE, Pcm
 from personaplex_bridge.audio.oggopus import GRANULE_RATE_HZ, OggOpusWriter
 from personaplex_bridge.audio.opus import Application, OpusEncoder
 from personaplex_bridge.audio.resample import Resampler
@@ -30,6 +30,8 @@ class UplinkTranscoder:
         resampler: Resampler | None = None,
     ) -> None:
         self.packets = 0
+        self.paged = 0
+        """Packets in finished pages."""
         self._encoder = encoder
         self._resampler = resampler
         self._packets_per_page = packets_per_page
@@ -42,7 +44,15 @@ class UplinkTranscoder:
         )
         self._samples: Pcm = np.empty(0, np.int16)
         self._packets: list[bytes] = []
+        self._silent_packet: bytes | None = None
         self._mulaw_bytes = 0
+
+    @property
+    def held_frames(self) -> int:
+        """What was fed and is in no page yet, in the resampler or for want of a packet, in frames
+        of 20 ms.
+        """
+        return self._mulaw_bytes // FRAME_BYTES - self.paged
 
     def headers(self) -> bytes:
         """The stream's header pages. First, and once."""
@@ -51,11 +61,27 @@ class UplinkTranscoder:
     def feed(self, caller: bytes) -> list[bytes]:
         """The pages that are complete now that `caller` (mu-law, any length) has come."""
         self._mulaw_bytes += len(caller)
+        is_silent = caller.count(SILENCE) == len(caller)
+        if is_silent and self._silent_packet is not None and not len(caller) % FRAME_BYTES:
+            frames = len(caller) // FRAME_BYTES
+            self._packets += [self._silent_packet] * frames
+            self.packets += frames
+            return self._full_pages()
         pcm = mulaw.decode(caller)
         if self._resampler is not None:
             pcm = self._resampler.feed(pcm)
         self._encode(pcm)
+        self._silent_packet = self._settled_on() if is_silent else None
         return self._full_pages()
+
+    def _settled_on(self) -> bytes | None:
+        """The packet that the encoder has settled on in silence: all that would follow are the
+        same, and need not be made. None while its packets differ, or samples wait.
+        """
+        last = self._packets[-2:]
+        if self._resampler is not None or len(self._samples) or len(last) < 2:
+            return None
+        return last[1] if last[0] == last[1] else None
 
     def flush(self) -> bytes:
         """The last pages, which end the stream: it decodes to as many samples as were fed."""
@@ -82,6 +108,7 @@ class UplinkTranscoder:
         while len(self._packets) >= self._packets_per_page:
             pages.append(self._writer.page(self._packets[: self._packets_per_page]))
             del self._packets[: self._packets_per_page]
+            self.paged += self._packets_per_page
         return pages
 
 

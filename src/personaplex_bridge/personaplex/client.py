@@ -33,6 +33,10 @@ ABNORMAL = 1006
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 0.5
+NOTICED_S = 0.15
+"""A server that is taking in prompts looks once a step (55 ms) whether the client is still there.
+Until it has, a new connection would be a second one.
+"""
 PING_INTERVAL_S = 20.0
 """RunPod's proxy cuts WebSockets that are idle for about 100 s."""
 PONG_TIMEOUT_S = 20.0
@@ -47,6 +51,8 @@ class PersonaPlexLine:
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._protocol = LineProtocol()
+        self._given_up = ""
+        """Why we broke the connection off ourselves."""
 
     @property
     def ignored(self) -> dict[str, int]:
@@ -87,17 +93,28 @@ class PersonaPlexLine:
             ModelClosed: no pong in time, or the connection is gone.
         """
         try:
-            while True:
-                await asyncio.sleep(PING_INTERVAL_S)
+            while not await self._ends_within(PING_INTERVAL_S):
                 async with asyncio.timeout(PONG_TIMEOUT_S):
                     await (await self._socket.ping())
+            await self._socket.ping()  # raises why it has ended
         except TimeoutError:
+            self._given_up = f"no pong within {PONG_TIMEOUT_S:g} s"
             self._socket.transport.abort()  # nobody is there to answer a close either
-            raise ModelClosed(ABNORMAL, f"no pong within {PONG_TIMEOUT_S:g} s") from None
+            raise ModelClosed(ABNORMAL, self._given_up) from None
         except ConnectionClosed as error:
             raise self._closed(error) from error
 
+    async def _ends_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._socket.wait_closed()
+        except TimeoutError:
+            return False
+        return True
+
     def _closed(self, error: ConnectionClosed) -> ModelClosed:
+        if self._given_up:
+            return ModelClosed(ABNORMAL, self._given_up)
         close = error.rcvd or error.sent
         if close is not None:
             return ModelClosed(close.code, close.reason)
@@ -106,11 +123,16 @@ class PersonaPlexLine:
         return ModelClosed(ABNORMAL, "connection lost")
 
     async def close(self) -> None:
-        """Close the connection, within `CLOSE_TIMEOUT_S`."""
-        if self._protocol.state is LineState.WAITING:
-            # The server doesn't answer now, and the sooner it sees us gone the better.
-            self._socket.close_timeout = 0.01
+        """Close the connection, within `CLOSE_TIMEOUT_S`, and have the server notice."""
+        if self._protocol.state is not LineState.WAITING:
+            await self._socket.close()
+            return
+        # The server doesn't answer now, and the sooner it sees us gone the better.
+        self._socket.close_timeout = 0.01
+        server_left = self._socket.close_code is not None
         await self._socket.close()
+        if not server_left:
+            await asyncio.sleep(NOTICED_S)
 
 
 @asynccontextmanager
@@ -118,6 +140,8 @@ async def open_line(
     server: str, role: Role, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[PersonaPlexLine]:
     """A connection to the model server at `server` (ws or wss, with its path), closed on exit.
+
+    Cancelled while it connects, it ends when the server has noticed.
 
     Raises:
         ModelUnavailable: refused, no such host, TLS trouble, or an HTTP status other than 101.
@@ -140,9 +164,18 @@ async def open_line(
         # host that is no host name. ImportError: a proxy of a kind that needs another package.)
         why = "not a usable address" if isinstance(error, InvalidURI | UnicodeError) else error
         raise ModelUnavailable(f"no connection to {server}: {why}") from error
+    except asyncio.CancelledError:
+        await asyncio.sleep(NOTICED_S)  # it may have taken the connection
+        raise
     line = PersonaPlexLine(socket)
     try:
         yield line
     finally:
-        # In a task of its own, for the reason given in `BridgeSession.run`.
-        await asyncio.create_task(line.close(), name="close-line")
+        # In a task of its own, for the reason given in `BridgeSession.run`, and to its end:
+        # whoever connects next must find this connection gone.
+        closing = asyncio.create_task(line.close(), name="close-line")
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait({closing})
+            raise

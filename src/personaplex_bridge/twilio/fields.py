@@ -15,9 +15,6 @@ from personaplex_bridge.errors import MessageError
 
 Json: TypeAlias = dict[str, Any]
 
-MULAW_FRAME_BYTES = 160
-"""20 ms of mu-law at 8 kHz: what one inbound media message carries."""
-
 MAX_PAYLOAD_BYTES = 60 * 8000
 """Longest media payload accepted: one minute. Anything longer is a mistake, not speech."""
 

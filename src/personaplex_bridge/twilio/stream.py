@@ -35,9 +35,12 @@ class MediaStream:
     call. Cancelling any method leaves the socket open; `close` ends it.
     """
 
-    def __init__(self, socket: web.WebSocketResponse, log: Log) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, transport: asyncio.WriteTransport, log: Log
+    ) -> None:
         self.bad_messages: Counter[str] = Counter()
         self._socket = socket
+        self._transport = transport
         self._protocol = StreamProtocol()
         self._log = log
 
@@ -95,6 +98,10 @@ class MediaStream:
 
     async def _send(self, command: Outbound) -> None:
         try:
+            if self._transport.get_write_buffer_size() == 0:
+                # Nothing is waiting and messages are small, so this doesn't wait either.
+                await self._socket.send_str(serialize(command))
+                return
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await self._socket.send_str(serialize(command))
         except TimeoutError:

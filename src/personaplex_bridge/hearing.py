@@ -1,0 +1,97 @@
+"""Caller to model: one call's uplink."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from personaplex_bridge.audio.caller_audio import FRAMES_PER_STEP, MODEL_FRAME_MS, CallerAudio
+from personaplex_bridge.audio.gate import NoiseGate
+from personaplex_bridge.audio.in_flight import InFlight
+from personaplex_bridge.audio.uplink import make_uplink
+from personaplex_bridge.audio.voice import VoiceDetector
+from personaplex_bridge.clock import Clock
+from personaplex_bridge.config import Settings
+
+QUIET_S = 0.3
+"""When nothing has come from Twilio for so long, silence passes for the model's clock to go on."""
+
+
+class Ear(Protocol):
+    """Where the caller's audio goes."""
+
+    async def send_audio(self, ogg: bytes) -> None:
+        """Give the model Ogg Opus bytes."""
+        ...
+
+
+class Hearing:
+    """What the model hears, and when.
+
+    Media is taken in as it comes and never waits for the model; what the model can't take yet
+    waits in a backlog bounded by media time. Before the handshake that keeps the latest words.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        mode = settings.noise_gate
+        self.audio = CallerAudio(
+            VoiceDetector() if mode == "off" else VoiceDetector(mode),
+            None if mode == "off" else NoiseGate(mode),
+            settings.uplink_backlog_ms,
+            settings.lag_target_ms,
+        )
+        self.transcoder = make_uplink(settings.transcoder, settings.packets_per_page)
+        self.first_sent_s: float | None = None
+        """When the model was sent its first frame."""
+        self._in_flight = InFlight()
+        self._clock = clock
+        self._heard_s = clock.now()
+        self._due = asyncio.Event()
+
+    def hear(self, timestamp_ms: int, mulaw: bytes, now_s: float) -> list[bool]:
+        """Take Twilio's media; for each new 20 ms frame, whether there is voice in it."""
+        self._heard_s = now_s
+        voiced = self.audio.receive(timestamp_ms, mulaw)
+        if len(self.audio.backlog) >= FRAMES_PER_STEP:
+            self._due.set()
+        return voiced
+
+    def answered(self, total_ms: float, now_s: float) -> None:
+        """The model has said so much in all: it may be able to hear more."""
+        self._in_flight.answered(total_ms, now_s)
+        if len(self.audio.backlog) >= FRAMES_PER_STEP:
+            self._due.set()
+
+    async def send(self, ear: Ear) -> None:
+        """Send to the model what it can take, in frames of its own, for ever."""
+        await ear.send_audio(self.transcoder.headers())
+        self._due.set()
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            now_s = self._clock.now()
+            self._in_flight.forgive(self.audio.settle(now_s, self._in_flight.behind_ms))
+            while self._in_flight.is_open(now_s) and (frame := self.audio.take()) is not None:
+                self._in_flight.sent(MODEL_FRAME_MS, now_s)
+                for page in self.transcoder.feed(frame):
+                    await ear.send_audio(page)
+                if self.first_sent_s is None:
+                    self.first_sent_s = now_s
+
+    async def keep_time(self, when_quiet: Callable[[], None]) -> None:
+        """Keep the model's clock going while nothing comes from Twilio, for ever.
+
+        `when_quiet` is called again and again meanwhile.
+        """
+        due_s = self._clock.now() + QUIET_S
+        while True:
+            await self._clock.sleep_until(due_s)
+            if self._heard_s + QUIET_S > due_s:
+                due_s = self._heard_s + QUIET_S
+                continue
+            due_s += MODEL_FRAME_MS / 1000
+            when_quiet()
+            if len(self.audio.backlog) < FRAMES_PER_STEP:
+                self.audio.fill()
+            self._due.set()

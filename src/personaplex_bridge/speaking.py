@@ -1,0 +1,104 @@
+"""Model to caller: one call's downlink, and the tone before it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from personaplex_bridge.audio.downlink import make_downlink
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS
+from personaplex_bridge.audio.playout import CHUNK_FRAMES, LEAD_MS, Playout
+from personaplex_bridge.clock import Clock
+from personaplex_bridge.config import Settings
+from personaplex_bridge.twilio.stream import MediaStream
+
+RING_AFTER_S = 0.1
+"""A model that is ready sooner needs no ringing."""
+
+CHUNK_BYTES = CHUNK_FRAMES * FRAME_BYTES
+
+
+class Speaking:
+    """What the caller hears, and when."""
+
+    def __init__(self, settings: Settings, stream: MediaStream, clock: Clock) -> None:
+        self.playout = Playout(
+            settings.downlink_backlog_ms, settings.lag_target_ms, cushion=settings.cushion
+        )
+        self.transcoder = make_downlink(settings.transcoder)
+        self.frames_sent = 0
+        """Frames of the model's, 20 ms each."""
+        self.ringing_frames = 0
+        """Frames of the sound before it."""
+        self._stream = stream
+        self._clock = clock
+        self._due = asyncio.Event()
+
+    def waiting_ms(self) -> float:
+        """How much of the model's audio has yet to be heard."""
+        return self.playout.waiting_ms(self._clock.now())
+
+    def say(self, ogg: bytes, now_s: float) -> list[bool]:
+        """Take the model's audio; for each 20 ms frame, whether there is sound in it."""
+        mulaw = self.transcoder.feed(ogg)
+        if not mulaw:
+            return []  # header pages, or less than a frame
+        return self.playout.add(mulaw, now_s)
+
+    def hold(self, held: bool) -> None:
+        """Let nothing more leave for Twilio, or let it leave again."""
+        if held is not self.playout.held:
+            self.playout.held = held
+            self._due.set()
+
+    def echoed(self, mark: str) -> None:
+        """Twilio has played up to a mark."""
+        self.playout.phone.echoed(mark, self._clock.now())
+
+    async def clear(self) -> None:
+        """Let the caller hear nothing of what waits."""
+        if self.playout.clear(self._clock.now()):
+            await self._stream.clear()
+
+    async def flush(self) -> None:
+        """Send what is due now; what isn't is left to `play`."""
+        while media := self.playout.take(self._clock.now()):
+            self.frames_sent += len(media) // FRAME_BYTES
+            await self._send(media)
+        if self.playout.queued_ms:
+            self._due.set()
+
+    async def play(self) -> None:
+        """Send what has to wait, when it is due, for ever."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            while (due_in_s := self.playout.due_in_s(self._clock.now())) is not None:
+                await self._clock.sleep_until(self._clock.now() + due_in_s)
+                if (probe := self.playout.phone.probe(self._clock.now())) is not None:
+                    await self._stream.mark(probe)
+                await self.flush()
+
+    async def ring(self, sound: bytes, ready: asyncio.Event) -> None:
+        """Loop `sound` (mu-law, whole frames) until `ready` is set, then be silent at once."""
+        if await self._clock.happens(ready, self._clock.now() + RING_AFTER_S):
+            return
+        begin, phone = 0, self.playout.phone
+        while not ready.is_set():
+            chunk = sound[begin : begin + CHUNK_BYTES]
+            self.ringing_frames += len(chunk) // FRAME_BYTES
+            await self._send(chunk)
+            begin = begin + CHUNK_BYTES if begin + CHUNK_BYTES < len(sound) else 0
+            now_s = self._clock.now()
+            late_ms = phone.waiting_ms(now_s) - LEAD_MS
+            await self._clock.happens(ready, now_s + max(0.0, late_ms / 1000))
+        if phone.waiting_ms(self._clock.now()) > 0:
+            phone.cleared(self._clock.now())
+            await self._stream.clear()
+
+    async def _send(self, media: bytes) -> None:
+        if not media:
+            return
+        mark = self.playout.phone.sent(len(media) // FRAME_BYTES * FRAME_MS, self._clock.now())
+        await self._stream.play(media)
+        if mark is not None:
+            await self._stream.mark(mark)
