@@ -1,6 +1,14 @@
-"""Settings of Hypothesis for all tests."""
+"""Settings of Hypothesis for all tests, and of the garbage collector."""
+
+import gc
 
 from hypothesis import settings
 
 settings.register_profile("project", deadline=None, max_examples=50, print_blob=True)
 settings.load_profile("project")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: don't let each search for leaks look at it again."""
+    gc.collect()
+    gc.freeze()

@@ -26,17 +26,22 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "record": (set(), set()),
     "twilio": ({"errors", "config", "logs"}, {"aiohttp", "orjson", "twilio"}),
     "personaplex": ({"errors", "config", "logs"}, {"websockets"}),
-    "audio": ({"errors"}, {"numpy", "opuslib", "pyogg", "soxr"}),
+    "audio": (
+        {"errors"},
+        {"numpy", "opuslib", "pyogg", "soundfile", "soxr", "webrtcvad"},
+    ),
     "personas": ({"errors", "config", "personaplex.voices", "twilio.twiml"}, set()),
-    "session": (BASE | WIRE | {"logs", "personas", "record"}, set()),
+    "hearing": (BASE | WIRE, set()),
+    "speaking": (BASE | WIRE, set()),
+    "session": (BASE | WIRE | {"logs", "personas", "record", "hearing", "speaking"}, set()),
     "pool": ({"errors", "config", "logs", "personaplex"}, set()),
     "server": (
-        {"errors", "config", "logs", "personas", "record", "session", "pool", "twilio"},
+        BASE | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"},
         {"aiohttp"},
     ),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
-        {"aiohttp", "matplotlib", "multidict", "numpy", "soundfile", "soxr", "yarl"},
+        {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},
     ),
 }
 # The console command and what it runs put everything together.

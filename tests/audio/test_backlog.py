@@ -1,97 +1,138 @@
-"""The bounded store of what the model has not been sent yet."""
+"""What the caller said and the model has not been sent yet."""
 
-import pytest
+from collections.abc import Iterable
+from copy import deepcopy
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplex_bridge.audio.backlog import MulawBacklog
-
-FRAME = 160
+from personaplex_bridge.audio.backlog import KEPT_PAUSE_FRAMES, CallerBacklog, Frame
 
 
-def frames(*numbers: int) -> bytes:
-    return b"".join(bytes([number]) * FRAME for number in numbers)
+def frames(pattern: str) -> list[Frame]:
+    """`v` is a frame with voice, `.` one without; each carries its number."""
+    return [(bytes([number % 256]), kind == "v") for number, kind in enumerate(pattern)]
+
+
+def filled(pattern: str, limit: int = 50) -> CallerBacklog:
+    backlog = CallerBacklog(limit * 20)
+    for frame in frames(pattern):
+        backlog.append(frame)
+    return backlog
+
+
+def numbers(taken: Iterable[Frame]) -> list[int]:
+    return [mulaw[0] for mulaw, _ in taken]
+
+
+def kinds(taken: Iterable[Frame]) -> str:
+    return "".join("v" if voiced else "." for _, voiced in taken)
+
+
+def everything(backlog: CallerBacklog) -> list[Frame]:
+    return backlog.take(len(backlog))
 
 
 def test_first_in_first_out() -> None:
-    backlog = MulawBacklog(1000)
-    backlog.append(frames(1, 2))
-    backlog.append(frames(3))
-    assert len(backlog) == 3 * FRAME
-    assert backlog.take(FRAME) == frames(1, 2, 3)
+    backlog = filled("v.v.")
+    assert numbers(backlog.take(3)) == [0, 1, 2]
+    assert numbers(backlog.take(1)) == [3]
+
+
+def test_nothing_is_taken_while_there_is_less_than_asked_for() -> None:
+    backlog = filled("vvv")
+    assert backlog.take(4) == []
+    assert len(backlog) == 3
+
+
+def test_without_pauses_the_oldest_is_dropped() -> None:
+    backlog = filled("v" * 60)
+    assert numbers(everything(backlog)) == list(range(10, 60))
+    assert (backlog.dropped, backlog.shortened) == (10, 0)
+
+
+def test_pauses_go_before_speech_does() -> None:
+    backlog = filled("v" * 20 + "." * 20 + "v" * 20)
+    assert numbers(everything(backlog)) == [*range(25), *range(35, 60)]
+    assert (backlog.dropped, backlog.shortened) == (0, 10)
+
+
+def test_the_beginning_of_each_pause_is_kept() -> None:
+    backlog = filled("v" + "." * 8 + "v" + "." * 8 + "v")
+    assert backlog.shorten(100) == 2 * (8 - KEPT_PAUSE_FRAMES)
+    assert kinds(everything(backlog)) == "v.....v.....v"
+
+
+def test_the_oldest_pause_is_shortened_first() -> None:
+    backlog = filled("v" + "." * 8 + "v" + "." * 8)
+    assert backlog.shorten(2) == 2
+    assert numbers(everything(backlog)) == [*range(6), 8, *range(9, 18)]
+
+
+def test_a_pause_whose_beginning_has_left_needs_no_other() -> None:
+    backlog = filled("v" + "." * 8)
+    backlog.take(6)
+    assert backlog.shorten(100) == 3
     assert len(backlog) == 0
-    assert backlog.take(FRAME) == b""
-    assert backlog.dropped_frames == 0
 
 
-def test_the_oldest_whole_frames_are_dropped_and_counted() -> None:
-    backlog = MulawBacklog(60)
-    backlog.append(frames(1, 2, 3))
-    assert backlog.dropped_frames == 0
-    backlog.append(frames(4, 5))
-    assert backlog.dropped_frames == 2
-    assert backlog.take(FRAME) == frames(3, 4, 5)
+def test_silence_before_the_first_word_is_no_pause_to_keep() -> None:
+    assert filled("." * 10).shorten(100) == 10
 
 
-def test_more_than_fits_at_once() -> None:
-    backlog = MulawBacklog(40)
-    backlog.append(frames(*range(10)))
-    assert backlog.dropped_frames == 8
-    assert backlog.take(FRAME) == frames(8, 9)
+def test_shortening_by_nothing_changes_nothing() -> None:
+    backlog = filled("." * 10)
+    assert backlog.shorten(0) == 0
+    assert (len(backlog), backlog.shortened) == (10, 0)
 
 
-def test_a_part_of_a_frame_too_many_costs_a_whole_one() -> None:
-    backlog = MulawBacklog(40)
-    backlog.append(frames(1, 2) + b"\x03")
-    assert backlog.dropped_frames == 1
-    assert backlog.take(1) == frames(2) + b"\x03"
-
-
-@pytest.mark.parametrize(("limit_ms", "limit_bytes"), [(80, 640), (99, 640), (100, 800)])
-def test_the_bound_is_whole_frames(limit_ms: int, limit_bytes: int) -> None:
-    backlog = MulawBacklog(limit_ms)
-    backlog.append(frames(*range(20)))
-    assert len(backlog) == limit_bytes
-
-
-@pytest.mark.parametrize(
-    ("multiple", "taken"), [(1, 800), (160, 800), (320, 640), (640, 640), (960, 0)]
-)
-def test_multiples_are_taken_and_the_rest_is_kept(multiple: int, taken: int) -> None:
-    backlog = MulawBacklog(1000)
-    backlog.append(frames(1, 2, 3, 4, 5))
-    assert backlog.take(multiple) == frames(1, 2, 3, 4, 5)[:taken]
-    assert backlog.take(1) == frames(1, 2, 3, 4, 5)[taken:]
-
-
-steps = st.lists(
-    st.tuples(st.just("append"), st.integers(0, 12)) | st.tuples(st.just("take"), st.just(4)),
-    max_size=40,
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.text("v.", min_size=1, max_size=30)),
+        st.tuples(st.just("append"), st.integers(1, 40).map(lambda number: "." * number)),
+        st.tuples(st.just("take"), st.integers(0, 8).map(str)),
+        st.tuples(st.just("shorten"), st.integers(0, 20).map(str)),
+    ),
+    max_size=30,
 )
 
 
-@given(steps, st.integers(1, 10))
-def test_nothing_is_doubled_and_only_the_oldest_is_missing(
-    steps: list[tuple[str, int]], limit_frames: int
+@given(st.integers(4, 60), STEPS)
+def test_bounded_in_order_and_nothing_is_unaccounted_for(
+    limit: int, steps: list[tuple[str, str]]
 ) -> None:
-    """Against a model: a list of numbered frames."""
-    backlog = MulawBacklog(limit_frames * 20)
-    kept: list[int] = []
-    appended = dropped = 0
-    for step, count in steps:
+    backlog = CallerBacklog(limit * 20)
+    number, taken = 0, []
+    for step, what in steps:
         if step == "append":
-            fresh = list(range(appended, appended + count))
-            appended += count
-            backlog.append(b"".join(number.to_bytes(2) * (FRAME // 2) for number in fresh))
-            kept += fresh
-            dropped += max(0, len(kept) - limit_frames)
-            kept = kept[-limit_frames:]
+            for kind in what:
+                backlog.append((number.to_bytes(2, "big"), kind == "v"))
+                number += 1
+        elif step == "take":
+            taken += backlog.take(int(what))
         else:
-            taken = backlog.take(count * FRAME)
-            whole = len(kept) // count * count
-            assert [int.from_bytes(taken[at : at + 2]) for at in range(0, len(taken), FRAME)] == (
-                kept[:whole]
-            )
-            kept = kept[whole:]
-        assert len(backlog) == len(kept) * FRAME
-        assert backlog.dropped_frames == dropped
+            backlog.shorten(int(what))
+        assert len(backlog) <= limit
+        assert number == len(taken) + len(backlog) + backlog.shortened + backlog.dropped
+    taken += everything(backlog)
+    order = [int.from_bytes(mulaw, "big") for mulaw, _ in taken]
+    assert order == sorted(set(order))
+
+
+@given(st.text("v.", max_size=8), st.text("v....", max_size=120), st.integers(4, 40))
+def test_nothing_is_dropped_while_there_is_a_pause_to_shorten(
+    before: str, pattern: str, limit: int
+) -> None:
+    long_pause = "." * (KEPT_PAUSE_FRAMES + 1)
+    backlog = CallerBacklog(limit * 20)
+    left = "." * KEPT_PAUSE_FRAMES
+    for frame in frames(before):
+        backlog.append(frame)
+    left += kinds(everything(backlog))
+    for frame in frames(pattern):
+        waiting = kinds(everything(deepcopy(backlog))) + kinds([frame])
+        dropped = backlog.dropped
+        backlog.append(frame)
+        if backlog.dropped > dropped:
+            assert long_pause not in left[-KEPT_PAUSE_FRAMES:] + waiting
+            left += waiting[0]

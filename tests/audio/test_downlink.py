@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplex_bridge.audio import mulaw
-from personaplex_bridge.audio.downlink import DownlinkTranscoder, make_downlink
+from personaplex_bridge.audio.downlink import MAX_CONCEALED, DownlinkTranscoder, make_downlink
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, Pcm
 from personaplex_bridge.audio.ogg import OggWriter
 from personaplex_bridge.audio.oggopus import opus_head, opus_tags
@@ -213,13 +213,47 @@ def test_a_corrupt_packet_is_concealed_at_the_length_of_the_last(name: str, corr
     assert after[1] > 0.95
 
 
-def test_a_page_with_a_wrong_crc_is_counted_and_costs_its_own_sound_only() -> None:
+@BOTH
+def test_a_page_with_a_wrong_crc_is_counted_and_concealed(name: str) -> None:
     messages = list(SERVERS_OWN)
     messages[10] = messages[10][:-1] + bytes([messages[10][-1] ^ 1])
-    downlink = make_downlink("native")
-    assert len(heard(downlink, messages)) == 24 * 640
+    downlink = make_downlink(name)
+    caller_hears = heard(downlink, messages)
+    assert len(caller_hears) == len(SPEECH) // 3
     assert downlink.damage == {"skipped-bytes": len(messages[10]), "hole": 1}
-    assert downlink.packets == 24
+    assert (downlink.packets, downlink.concealed) == (24, 1)
+    # What follows is where it belongs.
+    after = find(SPEECH[10 * 1920 :: 3], mulaw.decode(caller_hears)[10 * 640 :], most=160)
+    assert abs(after[0] - 2.5 * 8) <= 1
+    assert after[1] > 0.95
+
+
+@pytest.mark.parametrize("missing", [1, 2, MAX_CONCEALED, MAX_CONCEALED + 1, 10])
+def test_missing_pages_are_concealed_up_to_a_bound(missing: int) -> None:
+    downlink = make_downlink("native")
+    sizes = [len(downlink.feed(m)) for m in SERVERS_OWN[:12] + SERVERS_OWN[12 + missing :]]
+    made_up = min(missing, MAX_CONCEALED)
+    assert sizes[:12] == [0, 0] + [640] * 10
+    assert sizes[12] == 640 * (1 + made_up)
+    assert downlink.concealed == made_up
+    assert downlink.packets == 25 - missing
+    assert downlink.decoded_ms == 80 * (25 - missing + made_up)
+
+
+def test_pages_that_are_missing_before_the_first_sound_are_not_made_up() -> None:
+    downlink = make_downlink("native")
+    assert len(heard(downlink, SERVERS_OWN[:1] + SERVERS_OWN[5:])) == 22 * 640
+    assert downlink.concealed == 0
+
+
+def test_what_is_made_up_counts_towards_the_flood_bound() -> None:
+    """Pages whose numbers jump, 2,000 of them in one message."""
+    (packet,) = packets_of(np.zeros(1920, np.int16))
+    downlink = make_downlink("native")
+    downlink.feed(b"".join(SERVERS_OWN[:3]))
+    pages = [page_of(packet, serial=42, sequence=10 * n).to_bytes() for n in range(1, 2000)]
+    assert len(downlink.feed(b"".join(pages))) <= 10 * 8000 + MAX_CONCEALED * 640
+    assert downlink.damage["flood"] > 1900
 
 
 def test_a_new_head_begins_again() -> None:

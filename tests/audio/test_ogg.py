@@ -173,6 +173,40 @@ def test_a_missing_page_is_a_hole() -> None:
     assert read(one + three) == ([b"head", b"three"], {"hole": 1})
 
 
+@pytest.mark.parametrize(
+    ("sequences", "lost"),
+    [
+        ([1, 2, 3], [0, 0, 0]),
+        ([1, 3, 7], [0, 1, 3]),
+        ([4], [3]),
+        ([1, 1, 2], [0, 0, 0]),
+        ([1, 2**31 - 1], [0, 2**31 - 3]),
+    ],
+)
+def test_a_packet_tells_how_many_pages_are_missing_before_it(
+    sequences: list[int], lost: list[int]
+) -> None:
+    reader = OggReader()
+    reader.feed(page_of(b"head", flags=FIRST).to_bytes())
+    pages = [page_of(b"one", b"two", sequence=number) for number in sequences]
+    packets = reader.feed(b"".join(page.to_bytes() for page in pages))
+    assert [packet.lost for packet in packets[::2]] == lost
+    assert {packet.lost for packet in packets[1::2]} == {0}
+
+
+def test_a_stream_that_begins_again_misses_nothing() -> None:
+    one, two, three = three_pages()
+    packets = OggReader().feed(one + two + three + one + two)
+    assert {packet.lost for packet in packets} == {0}
+
+
+def test_pages_of_other_streams_are_not_missing_ones() -> None:
+    one, two, three = three_pages()
+    foreign = page_of(b"foreign", serial=2, sequence=7).to_bytes()
+    packets = OggReader().feed(one + two + foreign + three)
+    assert {packet.lost for packet in packets} == {0}
+
+
 def test_a_stream_met_midway_is_read() -> None:
     _, two, three = three_pages()
     assert read(two + three) == ([b"one", b"two", b"three"], {"hole": 1})

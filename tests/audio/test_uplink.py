@@ -13,7 +13,7 @@ from personaplex_bridge.audio.mulaw import Pcm
 from personaplex_bridge.audio.ogg import OggReader
 from personaplex_bridge.audio.oggopus import is_header
 from personaplex_bridge.audio.opus import OpusDecoder, packet_samples
-from personaplex_bridge.audio.uplink import make_uplink
+from personaplex_bridge.audio.uplink import ENCODINGS, make_uplink
 from tests.pages import FIRST, LAST, packets_of, read_pages
 from tests.sound import find, speech_like
 from tests.splits import split_at
@@ -155,3 +155,20 @@ def test_what_soxr_holds_back_is_bounded() -> None:
 def test_calls_have_serial_numbers_of_their_own() -> None:
     serials = {read_pages(make_uplink("native").headers())[0].serial for _ in range(5)}
     assert len(serials) > 1
+
+
+def test_what_follows_in_lasting_silence_is_what_the_encoder_would_make() -> None:
+    """And speech after it sounds as if the encoder had heard all of the silence."""
+    caller = CALLER[:9600] + mulaw.SILENCE * 24_320 + CALLER[:9600]
+    uplink, encoder = make_uplink("native"), ENCODINGS["native"].encoder()
+    stream = uplink.headers()
+    for begin in range(0, len(caller), 640):
+        stream += b"".join(uplink.feed(caller[begin : begin + 640]))
+    packets = audio_packets(stream)
+    pcm = mulaw.decode(caller).reshape(-1, encoder.samples_per_frame)
+    expected = [encoder.encode(frame) for frame in pcm]
+    assert len(packets) == uplink.packets == len(expected)
+    assert packets[:210] == expected[:210]
+    assert len(set(packets[100:210])) == 1
+    after, as_usual = (decoded(heard, 8000)[33_600:] for heard in (packets, expected))
+    assert find(as_usual, after, most=1)[1] > 0.99

@@ -1,4 +1,7 @@
-"""A bridge on real sockets between stand-ins, and raw peers that may misbehave."""
+"""A bridge on real sockets between stand-ins, and raw peers that may misbehave.
+
+Time is the running loop's: virtual in tests that are `in_virtual_time`, the wall's in others.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +14,31 @@ from importlib import resources
 from pathlib import Path
 
 import aiohttp
-from aiohttp import ClientWebSocketResponse
+import numpy as np
+from aiohttp import ClientWebSocketResponse, WSMsgType
 from websockets.asyncio.server import ServerConnection, serve
 
-from personaplex_bridge.clock import SYSTEM_CLOCK, Clock, ScaledClock
+from personaplex_bridge.audio.files import read_as_mulaw
+from personaplex_bridge.audio.ogg import OggWriter
+from personaplex_bridge.audio.oggopus import opus_head, opus_tags
+from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import CHAT_PATH, Settings
 from personaplex_bridge.hosting import hosted
 from personaplex_bridge.personas import Catalogue, load_catalogue
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.server import STREAM_PATH, WEBHOOK_PATH, Bridge
-from personaplex_bridge.simulator.caller import CallPlan, PhoneCall, PhoneReport
+from personaplex_bridge.simulator import behaviours
+from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
-from personaplex_bridge.simulator.sound import read_as_mulaw
+from personaplex_bridge.simulator.report import PhoneReport
 from personaplex_bridge.twilio import inbound
 
 HOST = "127.0.0.1"
 STREAM_SID, CALL_SID, ACCOUNT_SID = "MZ" + "1" * 32, "CA" + "2" * 32, "AC" + "3" * 32
-FAST = ScaledClock(3.0)
-"""Phones and models three times as fast as real ones."""
-
-CUSHION_MS = 900
-"""A prompt so long that what is said meanwhile (the backlog keeps 1,000 ms) stays in the phone's
-playout buffer: a busy test machine then makes no gap in what is heard.
-"""
+CLOCK = LoopClock()
+COLD = Settings(warm_lines=False)
+"""As shipped, but connections begin with calls: the model has no session before."""
 
 
 def speech() -> bytes:
@@ -63,27 +67,40 @@ class Line:
         """The record of the next call that ends; it has three seconds to."""
         return await asyncio.wait_for(self.records.get(), 3.0)
 
-    async def call(self, plan: CallPlan, clock: Clock = FAST) -> PhoneReport:
+    async def call(self, plan: CallPlan, clock: Clock = CLOCK) -> PhoneReport:
         """A whole call."""
         return await PhoneCall(dataclasses.replace(plan, webhook_url=self.webhook), clock).run()
 
 
 @asynccontextmanager
 async def bridge_to(
-    server: str, settings: Settings | None = None, catalogue: Catalogue | None = None
+    server: str,
+    settings: Settings | None = None,
+    catalogue: Catalogue | None = None,
+    clock: Clock = CLOCK,
+    waiting_sound: bytes | None = None,
 ) -> AsyncIterator[Line]:
-    """A bridge to the model server at a URL."""
-    settings = settings or Settings()
+    """A bridge to the model server at a URL; it keeps no line warm unless WARM_LINES is set."""
+    settings = settings or COLD
+    catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
-    pool = ModelPool(server, settings.personaplex_capacity, tls_verify=False)
-    bridge = Bridge(settings, catalogue or load_catalogue(), pool, records.put_nowait)
+    pool = ModelPool(
+        server,
+        settings.personaplex_capacity,
+        tls_verify=False,
+        handshake_timeout_s=settings.handshake_timeout_s,
+        warm_role=catalogue.get(settings.persona).role if settings.warm_lines else None,
+    )
+    bridge = Bridge(
+        settings, catalogue, pool, records.put_nowait, waiting_sound=waiting_sound, clock=clock
+    )
     async with hosted(bridge.application(), HOST, 0) as port:
         yield Line(port, bridge, records)
 
 
 @asynccontextmanager
 async def standin(
-    options: ModelOptions, clock: Clock = SYSTEM_CLOCK
+    options: ModelOptions, clock: Clock = CLOCK
 ) -> AsyncIterator[tuple[str, ModelServer]]:
     """The model's stand-in and its URL."""
     model = ModelServer(options, clock)
@@ -93,11 +110,34 @@ async def standin(
 
 @asynccontextmanager
 async def full_line(
-    options: ModelOptions, settings: Settings | None = None, clock: Clock = FAST
+    options: ModelOptions,
+    settings: Settings | None = None,
+    clock: Clock = CLOCK,
+    waiting_sound: bytes | None = None,
 ) -> AsyncIterator[tuple[Line, ModelServer]]:
     """A bridge to the model's stand-in."""
-    async with standin(options, clock) as (url, model), bridge_to(url, settings) as line:
+    async with (
+        standin(options, clock) as (url, model),
+        bridge_to(url, settings, clock=clock, waiting_sound=waiting_sound) as line,
+    ):
         yield line, model
+
+
+class Voice:
+    """What a raw model says: a tone, one page of 80 ms at a time."""
+
+    def __init__(self) -> None:
+        self._writer = OggWriter(42)
+        self._packet = behaviours.make("tone").step(np.zeros(1920, np.int16)).packet
+        self._position = 0
+        self.headers = [
+            self._writer.page([opus_head(3840, 24_000)], 0),
+            self._writer.page([opus_tags("test")], 0),
+        ]
+
+    def page(self, packet: bytes | None = None) -> bytes:
+        self._position += 1920
+        return self._writer.page([self._packet if packet is None else packet], self._position)
 
 
 @asynccontextmanager
@@ -110,19 +150,57 @@ async def raw_model(
         yield f"ws://{HOST}:{port}{CHAT_PATH}"
 
 
+class Peer:
+    """Twilio's end of a media socket: sends what a test says, and echoes no marks."""
+
+    def __init__(self, socket: ClientWebSocketResponse) -> None:
+        self.socket = socket
+        self._frames = 0
+
+    async def send(self, message: str) -> None:
+        await self.socket.send_str(message)
+
+    async def speak(self, frames: int, payload: bytes = b"\xff" * 160) -> None:
+        """The next frames, every 20 ms, numbered as Twilio numbers them."""
+        for _ in range(frames):
+            await self.send(media(self._frames, payload))
+            self._frames += 1
+            await asyncio.sleep(0.02)
+
+    async def close_code(self, within_s: float = 3.0) -> int | None:
+        """The code the bridge closes with; it has three seconds to."""
+        async with asyncio.timeout(within_s):
+            while (await self.socket.receive()).type not in (WSMsgType.CLOSE, WSMsgType.CLOSED):
+                pass
+        return self.socket.close_code
+
+
 @asynccontextmanager
 async def raw_twilio(
-    line: Line, *, start: bool = True, parameters: dict[str, str] | None = None
-) -> AsyncIterator[ClientWebSocketResponse]:
-    """A media socket that sends what a test says."""
+    line: Line,
+    *,
+    start: bool = True,
+    call_sid: str = CALL_SID,
+    parameters: dict[str, str] | None = None,
+) -> AsyncIterator[Peer]:
+    """A media socket of a test's own, without a webhook before it."""
     async with aiohttp.ClientSession() as http, http.ws_connect(line.stream_url) as socket:
+        peer = Peer(socket)
         if start:
-            await socket.send_str(inbound.serialize(inbound.Connected()))
+            await peer.send(inbound.serialize(inbound.Connected()))
             event = inbound.Start(
-                STREAM_SID, CALL_SID, ACCOUNT_SID, custom_parameters=parameters or {}
+                STREAM_SID, call_sid, ACCOUNT_SID, custom_parameters=parameters or {}
             )
-            await socket.send_str(inbound.serialize(event))
-        yield socket
+            await peer.send(inbound.serialize(event))
+        yield peer
+
+
+async def in_conversation(line: Line, peer: Peer, model: ModelServer) -> None:
+    """Return once the model's stand-in hears and answers: 160 ms of the caller so far."""
+    await until(lambda: any(record.handshake_s is not None for record in line.bridge.records))
+    await asyncio.sleep(0.01)  # what is said from now on is said to a model that listens
+    await peer.speak(8)
+    await until(lambda: model.sessions[0].frames_out == 2)
 
 
 def media(number: int, payload: bytes = b"\xff" * 160) -> str:

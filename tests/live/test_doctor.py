@@ -65,7 +65,9 @@ async def test_commands_without_the_libraries_say_what_is_missing(command: str) 
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("package", ["aiohttp", "websockets", "twilio", "orjson", "soxr", "numpy"])
+@pytest.mark.parametrize(
+    "package", ["aiohttp", "websockets", "twilio", "orjson", "soxr", "soundfile", "numpy"]
+)
 async def test_missing_packages(package: str) -> None:
     code, output = await _in_a_crippled_process(
         f"import sys\nsys.modules[{package!r}] = None", "doctor"
@@ -97,6 +99,17 @@ async def test_wrong_personas(capsys: pytest.CaptureFixture[str], tmp_path: Path
     ailing, output = await told(capsys, PERSONAS_FILE=str(path))
     assert ailing
     assert "persona 'x': voice 'ROBOT' is not one of" in output
+
+
+async def test_a_waiting_sound_that_is_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "waiting.mp3"
+    path.write_text("la la la", "utf-8")
+    ailing, output = await told(capsys, RINGBACK=str(path))
+    assert ailing
+    assert f"ringback: can't read {path} as a sound file" in output
+    assert "-> mend RINGBACK" in output
 
 
 async def test_a_public_bridge_without_a_token(capsys: pytest.CaptureFixture[str]) -> None:

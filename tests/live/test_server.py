@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
 
 from personaplex_bridge.config import Settings
+from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.simulator.caller import CallFailed, CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions
 from personaplex_bridge.twilio import signature
-from tests.live.harness import ACCOUNT_SID, Line, bridge_to, full_line, raw_twilio, stop, until
+from tests.live.harness import (
+    ACCOUNT_SID,
+    CLOCK,
+    Line,
+    bridge_to,
+    full_line,
+    raw_twilio,
+    stop,
+    until,
+)
+from tests.virtual import in_virtual_time
 
 NOWHERE = "ws://127.0.0.1:9/api/chat"
 TOKEN = "12345"
@@ -45,6 +58,27 @@ async def test_the_webhook_connects_the_call(method: str) -> None:
         url, parameters = stream_of(await response.text())
     assert url == line.stream_url
     assert parameters == {"persona": "assistant"}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@in_virtual_time
+async def test_the_webhook_of_a_call_begins_its_connection_to_the_model(method: str) -> None:
+    """And takes its line: the next call gets a busy signal, and so does who names none."""
+    query = {"persona": "noir", "CallSid": "CA1"}
+    async with (
+        full_line(ModelOptions("silence", prompt_ms=500)) as (line, model),
+        aiohttp.ClientSession() as http,
+    ):
+        async with http.request(method, line.webhook, params=query) as response:
+            assert stream_of(await response.text())[1] == {"persona": "noir"}
+        await until(lambda: bool(model.sessions))
+        assert model.sessions[0].text_prompt == load_catalogue().get("noir").role.text_prompt
+        for params in ({"CallSid": "CA2"}, {}):
+            async with http.request(method, line.webhook, params=dict(params)) as response:
+                assert "<Reject" in await response.text()
+        async with http.request(method, line.webhook, params=query) as response:
+            assert stream_of(await response.text())[1] == {"persona": "noir"}, "asked again"
+    assert len(model.sessions) == 1
 
 
 @pytest.mark.parametrize(
@@ -168,19 +202,43 @@ async def test_other_methods_and_large_bodies_are_refused() -> None:
             assert response.status == 400
 
 
+@in_virtual_time
 async def test_health() -> None:
-    async with full_line(ModelOptions("silence", prompt_ms=0)) as (line, _):
-        health = line.webhook.replace("/voice/inbound", "/healthz")
-        async with aiohttp.ClientSession() as http, raw_twilio(line) as socket:
+    async with (
+        full_line(ModelOptions("silence", prompt_ms=500), Settings()) as (line, _),
+        aiohttp.ClientSession() as http,
+    ):
+
+        async def health() -> Any:
+            async with http.get(line.webhook.replace("/voice/inbound", "/healthz")) as response:
+                return await response.json()
+
+        body = await health()
+        assert body.keys() == {"status", "sessions", "uptime", "lines"}
+        assert body["status"] == "ok"
+        assert body["uptime"] >= 0
+        assert (body["sessions"], body["lines"]) == (0, {"connecting": 1})
+        await asyncio.sleep(1.0)
+        assert (await health())["lines"] == {"warm": 1}
+        async with raw_twilio(line) as peer:
             await until(lambda: len(line.bridge.records) == 1)
-            async with http.get(health) as response:
-                body = await response.json()
-            await socket.send_str(stop())
+            body = await health()
+            assert (body["sessions"], body["lines"]) == (1, {"busy": 1})
+            await peer.send(stop())
             await line.record()
-    assert body.keys() == {"status", "sessions", "uptime"}
-    assert body["status"] == "ok"
-    assert body["sessions"] == 1
-    assert body["uptime"] >= 0
+        await asyncio.sleep(1.0)
+        body = await health()
+        assert (body["sessions"], body["lines"]) == (0, {"warm": 1})
+
+
+@pytest.mark.parametrize(("warm", "lines"), [(True, {"down": 1}), (False, {"idle": 1})])
+@in_virtual_time
+async def test_health_of_lines_that_are_not_there(warm: bool, lines: dict[str, int]) -> None:
+    """A server that is down shows before anybody calls, unless nothing is kept warm."""
+    async with webhook(Settings(warm_lines=warm)) as (line, http):
+        await asyncio.sleep(0.1)
+        async with http.get(line.webhook.replace("/voice/inbound", "/healthz")) as response:
+            assert (await response.json())["lines"] == lines
 
 
 SIGNED = Settings(public_url=PUBLIC, twilio_auth_token=TOKEN)
@@ -214,6 +272,7 @@ async def test_signed_media_sockets_pass_and_others_do_not() -> None:
     assert refused.value.status == 403
 
 
+@in_virtual_time
 async def test_a_whole_signed_call() -> None:
     """Without PUBLIC_URL, signatures are computed from the host that was asked for."""
     settings = Settings(twilio_auth_token=TOKEN, twilio_account_sid=ACCOUNT_SID)
@@ -221,7 +280,7 @@ async def test_a_whole_signed_call() -> None:
         plan = CallPlan(
             line.webhook, b"", auth_token=TOKEN, account_sid=ACCOUNT_SID, hang_up_after_s=0.3
         )
-        report = await PhoneCall(plan).run()
+        report = await PhoneCall(plan, CLOCK).run()
         await line.record()
         assert report.media_messages > 0
         with pytest.raises(CallFailed, match="403"):
