@@ -26,7 +26,7 @@ from personaplex_bridge.audio.uplink import make_uplink
 from personaplex_bridge.config import TRANSCODERS
 from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.behaviours import FRAME_SAMPLES
-from personaplex_bridge.simulator.model import PRE_SKIP, SERIAL
+from personaplex_bridge.simulator.conversation import PRE_SKIP, SERIAL
 
 LOOKAHEAD_MS = 2.5
 """Of RESTRICTED_LOWDELAY; `delay_ms` of the uplink's score shows it."""

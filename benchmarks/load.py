@@ -25,8 +25,10 @@ import numpy as np
 import psutil
 
 from benchmarks.codec import BareCodec
-from personaplex_bridge.simulator.caller import CallPlan, PhoneCall, PhoneReport
-from personaplex_bridge.simulator.sound import read_as_mulaw
+from personaplex_bridge.audio.files import read_as_mulaw
+from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
+from personaplex_bridge.simulator.faults import CallFaults
+from personaplex_bridge.simulator.report import PhoneReport
 
 WARM_UP_S = 4.0
 SPREAD_S = 2.0
@@ -34,6 +36,9 @@ GOLDEN = 0.6180339887
 """Calls begin spread over SPREAD_S by the golden ratio, so that their 20 ms and 80 ms frames
 fall anywhere, as those of real calls do, and not all together."""
 TAIL_S = 1.0
+ANSWER_AFTER_S = 0.3
+MAX_UNPAIRED = 0.2
+"""Calls without figures of delay, because the bridge had to work off lag in them."""
 READY_TIMEOUT_S = 15.0
 
 
@@ -128,6 +133,9 @@ async def _phone(url: str, speech: bytes, number: int, calls: int, length_s: flo
         f"{url}/voice/inbound?text_prompt=call+{number}",
         (speech[begin:] + speech[:begin]) * (1 + int(length_s * 8000 / len(speech))),
         hang_up_after_s=length_s - wait_s,
+        # The model is ready before the stream comes, so that every frame goes to it and frames
+        # can be paired by their place.
+        faults=CallFaults(answer_after_s=ANSWER_AFTER_S),
     )
     return await PhoneCall(plan).run()
 
@@ -139,16 +147,21 @@ def _delays_ms(
     uplink: list[float] = []
     downlink: list[float] = []
     by_prompt = {session["prompt"]: session for session in seen}
+    unpaired = 0
     for number, report in enumerate(reports):
         session = by_prompt[f"call {number}"]
-        # Frames are paired by their place: right only if none was lost or doubled. (The last may
-        # be cut off by the hang-up.)
+        # Frames are paired by their place: right only if none was left out or put in to keep the
+        # conversation in time. (The last may be cut off by the hang-up.)
         frames_in = len(session["heard_at"])
         if not 0 <= len(report.sent_at) // 4 - frames_in <= 1:
-            raise RuntimeError(f"call {number}: {frames_in} model frames for what was sent")
+            unpaired += 1
+            continue
         completing = report.sent_at[3::4]
         uplink += _differences(completing, session["heard_at"], window)
-        downlink += _differences(session["said_at"], report.media_at, window)
+        if abs(len(session["said_at"]) - len(report.media_at)) <= 1:
+            downlink += _differences(session["said_at"], report.media_at, window)
+    if unpaired > len(reports) * MAX_UNPAIRED:
+        raise RuntimeError(f"{unpaired} of {len(reports)} calls were not calm: a busy machine?")
     return uplink, downlink
 
 
@@ -173,7 +186,10 @@ def _lateness_ms(reports: list[PhoneReport], window: tuple[float, float]) -> lis
     return late
 
 
-def _percentiles(values: list[float]) -> dict[str, float]:
+def _percentiles(values: list[float]) -> dict[str, float] | None:
+    """None without any: frames that were left out or put in can't be paired."""
+    if not values:
+        return None
     p50, p95, p99 = np.percentile(values, [50, 95, 99])
     return {
         "p50": round(float(p50), 2),

@@ -11,7 +11,10 @@ import psutil
 
 from personaplex_bridge.audio.opus import library_version
 
-_PACKAGES = ("aiohttp", "websockets", "uvloop", "orjson", "numpy", "soxr", "opuslib", "PyOgg")
+_PACKAGES = (
+    *("aiohttp", "websockets", "uvloop", "orjson", "numpy", "soxr", "opuslib", "PyOgg"),
+    "webrtcvad-wheels",
+)
 
 
 def describe() -> dict[str, object]:

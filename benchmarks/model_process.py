@@ -17,7 +17,7 @@ from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 
 async def main(speech: Path, sessions: int) -> None:
     packets = model_packets(speech)
-    options = ModelOptions(prompt_ms=100, step_ms=0, sessions=sessions)
+    options = ModelOptions(prompt_ms=0, step_ms=0, sessions=sessions)
     server = ModelServer(options, behave=lambda: Loop(packets))
     async with hosted(server.application(), "127.0.0.1", 0) as port:
         print(port, flush=True)
