@@ -32,6 +32,9 @@ class Network:
     stalls: Sequence[tuple[float, float]] = ()
     lose_mark: Callable[[int], bool] = lambda number: False
     seed: int = 1
+    longer_from_s: float = float("inf")
+    longer_s: float = 0.0
+    """From then on, marks take so much longer to come back."""
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -88,7 +91,9 @@ class Call:
                 next_frame_s += FRAME_MS / 1000 / (1 + self.drift)
             for name in reached:
                 if not network.lose_mark(int(name[1:])):
-                    latest_back = max(latest_back, network.arrival(now_s, network.back_s))
+                    longer_s = network.longer_s if now_s >= network.longer_from_s else 0.0
+                    due_s = network.arrival(now_s, network.back_s + longer_s)
+                    latest_back = max(latest_back, due_s)
                     back.append((latest_back, name))
             while back and back[0][0] <= now_s:
                 buffer.echoed(back.popleft()[1], now_s)
@@ -97,7 +102,9 @@ class Call:
                 buffer.cleared(now_s)
                 latest_out = max(latest_out, network.arrival(now_s, network.out_s))
                 out.append((latest_out, "clear"))
-            while not self._is_silent(now_s) and buffer.waiting_ms(now_s) <= LEAD_MS:
+            while not self._is_silent(now_s) and buffer.waiting_ms(now_s) <= (
+                LEAD_MS + buffer.late_ms
+            ):
                 latest_out = max(latest_out, network.arrival(now_s, network.out_s))
                 out.append((latest_out, b"\x10" * (CHUNK_MS * 8)))
                 sent_ms += CHUNK_MS
@@ -205,6 +212,13 @@ def test_a_phone_that_was_late_is_not_taken_for_late_after_a_clear() -> None:
     name = buffer.sent(MARK_EVERY_MS, 2.2)
     buffer.echoed(str(name), 2.62)
     assert buffer.end_s(2.62) == pytest.approx(2.6)
+
+
+@pytest.mark.parametrize("longer_s", [0.05, 0.1, 0.15, 0.3])
+def test_a_way_that_becomes_longer_leaves_no_phone_without_sound(longer_s: float) -> None:
+    call = Call(Network(longer_from_s=10.0, longer_s=longer_s))
+    call.run(40.0)
+    assert len([at_s for at_s in call.dry if at_s > 10.0]) * FRAME_MS <= longer_s * 1000 + FRAME_MS
 
 
 def test_pauses_of_the_model_are_no_error() -> None:

@@ -17,7 +17,7 @@ MARK_EVERY_MS = 400
 TRAVEL_MARKS = 5
 """How long a mark takes to come back is the least of so many, sent when the phone was in time."""
 IN_TIME_S = 0.02
-MAX_LATE_MS = 1000
+MAX_LATE_MS = 700
 
 JITTER_S = 8.0
 """Jitter is remembered for so long: late messages are rare, and must be expected."""
@@ -79,11 +79,12 @@ class PhoneBuffer:
 
     @property
     def late_ms(self) -> float:
-        """How much later than expected the phone plays, by the marks; up to a second.
-
-        Or how much longer the way to it has become, which can't be told apart at first.
+        """How much later than expected the phone plays, by the marks, or how much longer the way
+        to it has become, which can't be told apart at first; 0 if that is so much that it must
+        have been a stall.
         """
-        return min(max(0.0, self._late_s * 1000), MAX_LATE_MS)
+        late_ms = self._late_s * 1000
+        return late_ms if 0 < late_ms <= MAX_LATE_MS else 0.0
 
     def end_s(self, now_s: float) -> float:
         """When what was sent will have been played; in the past if the phone has run dry."""
