@@ -37,7 +37,7 @@ class Hearing:
         mode = settings.noise_gate
         self.audio = CallerAudio(
             VoiceDetector() if mode == "off" else VoiceDetector(mode),
-            None if mode == "off" else NoiseGate(mode),
+            None if mode == "off" else NoiseGate(),
             settings.uplink_backlog_ms,
             settings.lag_target_ms,
         )
@@ -53,13 +53,15 @@ class Hearing:
         """Take Twilio's media; for each new 20 ms frame, whether there is voice in it."""
         self._heard_s = now_s
         voiced = self.audio.receive(timestamp_ms, mulaw)
-        if len(self.audio.backlog) >= FRAMES_PER_STEP:
-            self._due.set()
+        self._see_what_is_due()
         return voiced
 
     def answered(self, total_ms: float, now_s: float) -> None:
         """The model has said so much in all: it may be able to hear more."""
         self._in_flight.answered(total_ms, now_s)
+        self._see_what_is_due()
+
+    def _see_what_is_due(self) -> None:
         if len(self.audio.backlog) >= FRAMES_PER_STEP:
             self._due.set()
 

@@ -74,10 +74,6 @@ class _Seat:
             return SeatState.WARM if self.connection.is_ready else SeatState.CONNECTING
         return SeatState.DOWN if self.is_down else SeatState.IDLE
 
-    def is_used_by(self, call: str) -> bool:
-        """Whether the call's stream has come."""
-        return self.taken_for == call and self.waits_until_s is None
-
     def suits(self, role: Role) -> bool:
         """Whether its connection, if it has one, is for this role."""
         connection = self.connection
@@ -128,8 +124,8 @@ class ModelPool:
     def reserve(self, call: str, role: Role) -> None:
         """Take a seat for a call whose stream is to come, and begin to connect.
 
-        It is given back after `STREAM_TIMEOUT_S` unless `line` is asked for the same call. A call
-        that has its line already keeps it as it is.
+        It is given back after `STREAM_TIMEOUT_S` unless `line` is asked for the same call. Whoever
+        names a call that has its line already is another call.
 
         Raises:
             ModelBusy: all are taken.
@@ -176,7 +172,7 @@ class ModelPool:
     def _find(self, call: str, role: Role) -> _Seat:
         """The seat that was reserved for the call, else the best of the free ones: now its own."""
         for seat in self._seats:
-            if call and seat.taken_for == call and not seat.is_used_by(call):
+            if call and seat.taken_for == call and seat.waits_until_s is not None:
                 return seat
         free = [seat for seat in self._seats if seat.taken_for is None]
         if not free:

@@ -89,15 +89,13 @@ class Speaking:
             await self._send(chunk)
             begin = begin + CHUNK_BYTES if begin + CHUNK_BYTES < len(sound) else 0
             now_s = self._clock.now()
-            late_ms = phone.waiting_ms(now_s) - LEAD_MS
-            await self._clock.happens(ready, now_s + max(0.0, late_ms / 1000))
+            ahead_ms = phone.waiting_ms(now_s) - LEAD_MS
+            await self._clock.happens(ready, now_s + max(0.0, ahead_ms / 1000))
         if phone.waiting_ms(self._clock.now()) > 0:
             phone.cleared(self._clock.now())
             await self._stream.clear()
 
     async def _send(self, media: bytes) -> None:
-        if not media:
-            return
         mark = self.playout.phone.sent(len(media) // FRAME_BYTES * FRAME_MS, self._clock.now())
         await self._stream.play(media)
         if mark is not None:

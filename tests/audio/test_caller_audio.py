@@ -67,7 +67,7 @@ class Caller:
 
 def ready(**options: object) -> Caller:
     """A caller whose model is ready and has no lag."""
-    caller = Caller(**options)  # type: ignore[arg-type]
+    caller = Caller(**options)  # type: ignore[arg-type] # passed on as they are
     caller.audio.settle(0.0, 0.0)
     return caller
 

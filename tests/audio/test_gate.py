@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from personaplex_bridge.audio.gate import PATIENCE, NoiseGate
+from personaplex_bridge.audio.gate import HANGOVER_FRAMES, NoiseGate
 from personaplex_bridge.audio.voice import Mode, VoiceDetector
 from tests.audio.noisy import (
     FIRST_WORD_S,
@@ -24,7 +24,7 @@ VOICE = [True] * FRAME_PIECES
 
 
 def opened(*sounds: Sound, mode: Mode = "auto") -> list[bool]:
-    detector, gate = VoiceDetector(mode), NoiseGate(mode)
+    detector, gate = VoiceDetector(mode), NoiseGate()
     told = [detector.feed(piece) for piece in heard(*sounds)]
     return [
         gate.opens(told[begin : begin + FRAME_PIECES])
@@ -43,31 +43,27 @@ def noisy(snr_db: float) -> Sound:
     return speech + white(len(speech) / RATE_HZ, -26 - snr_db, seed=7)
 
 
-@MODES
-def test_it_stays_open_after_a_word_and_closes(mode: Mode) -> None:
-    gate = NoiseGate(mode)
+def test_it_stays_open_after_a_word_and_closes() -> None:
+    gate = NoiseGate()
     assert gate.opens(VOICE)
     after = [gate.opens(NOTHING) for _ in range(10)]
-    kept = PATIENCE[mode].after_word
+    kept = HANGOVER_FRAMES
     assert after == [True] * kept + [False] * (10 - kept)
 
 
-@MODES
-def test_every_voice_within_a_word_begins_its_patience_anew(mode: Mode) -> None:
-    gate = NoiseGate(mode)
+def test_every_voice_within_a_word_begins_its_hangover_anew() -> None:
+    gate = NoiseGate()
     gate.opens(VOICE)
     for _ in range(5):
-        told = [gate.opens(NOTHING) for _ in range(PATIENCE[mode].after_word)]
+        told = [gate.opens(NOTHING) for _ in range(HANGOVER_FRAMES)]
         assert all(told)
         assert gate.opens([False, True, False, False])
 
 
-@MODES
-def test_a_blip_keeps_it_open_for_less_than_a_word(mode: Mode) -> None:
-    patience = PATIENCE[mode]
-    gate = NoiseGate(mode)
+def test_a_blip_keeps_it_open_for_less_than_a_word() -> None:
+    gate = NoiseGate()
     assert gate.opens([False, False, True, False])
-    assert sum(gate.opens(NOTHING) for _ in range(10)) == patience.after_blip
+    assert sum(gate.opens(NOTHING) for _ in range(10)) == 0
 
 
 @MODES
@@ -107,7 +103,7 @@ def test_the_first_words_pass_though_nothing_is_known_of_the_noise() -> None:
 
 
 def test_two_gates_know_nothing_of_each_other() -> None:
-    one, other = NoiseGate("auto"), NoiseGate("auto")
+    one, other = NoiseGate(), NoiseGate()
     assert one.opens(VOICE)
     assert not other.opens(NOTHING)
     assert one.opens(NOTHING)

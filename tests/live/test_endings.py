@@ -349,7 +349,7 @@ async def talks_without_end(connection: ServerConnection) -> None:
     await connection.send(b"\x00")
     for page in voice.headers:
         await connection.send(b"\x01" + page)
-    with contextlib.suppress(ConnectionClosed):
+    with contextlib.suppress(ConnectionClosed):  # it talks until it is hung up on
         while True:
             await connection.send(b"\x01" + voice.page())
             await asyncio.sleep(0.01)
@@ -409,7 +409,7 @@ async def _mute_client(port: int) -> AsyncIterator[None]:
         yield
     finally:
         writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError):  # the other side may have aborted
             await writer.wait_closed()
 
 

@@ -568,7 +568,7 @@ async def _stray_calls(pool: ModelPool, dice: random.Random, number: int) -> Non
     for count in range(60):
         sid, role = f"CA{number}-{count}", dice.choice([TEACHER, CLERK])
         await asyncio.sleep(dice.choice([0, 0.001, 0.5, 3, 20, 100]))
-        with contextlib.suppress(ModelBusy):
+        with contextlib.suppress(ModelBusy):  # as many callers will be
             if dice.random() < 0.7:
                 pool.reserve(sid, role)
                 await asyncio.sleep(dice.choice([0, 0, 0.3, PROMPT_S, 10, 14.999, 15, 16]))
@@ -611,11 +611,11 @@ async def _stubborn_calls(pool: ModelPool, dice: random.Random, number: int) -> 
     for count in range(40):
         sid = f"CA{number}-{count}"
         await asyncio.sleep(dice.uniform(0, 60))
-        with contextlib.suppress(ModelError):
+        with contextlib.suppress(ModelError):  # the server dies at random
             pool.reserve(sid, dice.choice([TEACHER, CLERK]))
             await asyncio.sleep(dice.choice([0, 0.3, 20]))
             async with pool.line(sid, TEACHER) as line:
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(TimeoutError):  # the caller hangs up
                     async with asyncio.timeout(dice.uniform(0, 60)):
                         while True:
                             await line.receive()

@@ -133,7 +133,7 @@ def chunks(bridge: Bridge) -> list[int]:
 
 
 def numbers_have_no_hole(bridge: Bridge) -> bool:
-    numbers = [event.sequence_number for _, event in bridge.events[1:]]  # type: ignore[union-attr]
+    numbers = [event.sequence_number for _, event in bridge.events[1:]]  # type: ignore[union-attr]  # all but the first have one
     return numbers == list(range(1, len(numbers) + 1))
 
 

@@ -15,14 +15,13 @@ from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.backlog import CallerBacklog
 from personaplex_bridge.audio.caller_time import CallerTime
 from personaplex_bridge.audio.lag import LagMeter, RecentLag
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, SILENCE, Pcm
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, SILENT_FRAME, Pcm
 
 MODEL_FRAME_MS = 80
 FRAMES_PER_STEP = MODEL_FRAME_MS // FRAME_MS
 STANDING_MS = 40
 """A lag of so much that doesn't go away by itself is worked off too, target or not."""
 STANDING_S = 2.0
-SILENT_FRAME = SILENCE * FRAME_BYTES
 SILENT_STEP = SILENT_FRAME * FRAMES_PER_STEP
 STEP_BYTES = len(SILENT_STEP)
 

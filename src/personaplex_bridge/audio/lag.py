@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
+MAX_SAMPLES = 1024
+"""Kept of the recent past at most, however fast messages come."""
 BIN_MS = 20
 """Lags are counted by the 20 ms frame."""
 
@@ -19,8 +21,8 @@ class RecentLag:
         self._span_s = span_s
         self._shift_ms = 0.0
         # Sliding extremes: a sample is kept until a later one is as low (or as high).
-        self._lows: deque[tuple[float, float]] = deque()
-        self._highs: deque[tuple[float, float]] = deque()
+        self._lows: deque[tuple[float, float]] = deque(maxlen=MAX_SAMPLES)
+        self._highs: deque[tuple[float, float]] = deque(maxlen=MAX_SAMPLES)
 
     def add(self, now_s: float, lag_ms: float) -> None:
         """A measurement."""

@@ -14,6 +14,7 @@ FRAME_MS = 20
 FRAME_BYTES = 160
 SILENCE = b"\xff"
 """The mu-law byte for zero."""
+SILENT_FRAME = SILENCE * FRAME_BYTES
 
 Pcm = npt.NDArray[np.int16]
 

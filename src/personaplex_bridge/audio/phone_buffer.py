@@ -17,7 +17,9 @@ MARK_EVERY_MS = 400
 TRAVEL_MARKS = 5
 """How long a mark takes to come back is the least of so many, sent when the phone was in time."""
 IN_TIME_S = 0.02
+"""One of the phone's frames: it is in time if it is no later than this."""
 MAX_LATE_MS = 700
+"""A phone later than this has stalled; up to it, the way there may have become longer."""
 
 JITTER_S = 8.0
 """Jitter is remembered for so long: late messages are rare, and must be expected."""

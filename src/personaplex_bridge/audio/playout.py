@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from personaplex_bridge.audio.lag import LagMeter, RecentLag
-from personaplex_bridge.audio.mulaw import DECODE_TABLE, FRAME_BYTES, FRAME_MS, SILENCE
+from personaplex_bridge.audio.mulaw import DECODE_TABLE, FRAME_BYTES, FRAME_MS, SILENT_FRAME
 from personaplex_bridge.audio.phone_buffer import CALM_MS, JITTER_S, MAX_JITTER_MS, PhoneBuffer
 
 LEAD_MS = 80
@@ -32,7 +32,6 @@ QUIET = 400
 _LOUD_BYTES = bytes(code for code in range(256) if abs(int(DECODE_TABLE[code])) > QUIET)
 _LOUD = re.compile(b"[" + re.escape(_LOUD_BYTES) + b"]")
 """Finds the first loud byte: a search in sound ends at once, where numpy would look at it all."""
-SILENT_FRAME = SILENCE * FRAME_BYTES
 
 
 @dataclass(slots=True)
@@ -102,7 +101,7 @@ class Playout:
         return loud
 
     def take(self, now_s: float) -> bytes:
-        """What is to leave now, at most a model frame; empty if nothing is. See `sent`."""
+        """What is to leave now, at most a model frame; empty if nothing is. Then tell `phone`."""
         if self.held or not self._queue or self.phone.waiting_ms(now_s) > self._lead_ms:
             return b""
         frames = min(len(self._queue), CHUNK_FRAMES)

@@ -34,7 +34,14 @@ it nothing is worth telling apart, and digital silence gets a logarithm."""
 
 
 class VoiceDetector:
-    """One call's detector: it learns the place's noise, so it must hear every frame, in order.
+    """One call's detector.
+
+    `auto` would rather let noise through than lose speech: where the caller stands out of it by
+    little, it leaves more and more open. `strict` is for places full of voices or traffic: at an
+    SNR of 10 dB 91 % of such noise is silenced instead of 87 %, and 0.9 % of the speech lost
+    instead of 0.7 %; at 5 dB in traffic, 5 % instead of 0.8 % (benchmarks/results/gate.json).
+
+    It learns the place's noise, so it must hear every frame, in order.
 
     Until it has heard the noise between words, a second or so, it takes everything for a voice
     that is louder than a quiet room.

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from personaplex_bridge.audio import mulaw
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, SAMPLE_RATE_HZ, SILENCE
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, SAMPLE_RATE_HZ
+from personaplex_bridge.audio.playout import loudness
 from personaplex_bridge.simulator.playout import Playout
 from personaplex_bridge.simulator.report import Cleared, Gap, PhoneReport
-
-AUDIBLE = 400
-"""A frame with a sample beyond this (of 32,768) is heard as sound."""
-
-_SILENT_FRAME = SILENCE * FRAME_BYTES
 
 
 class Earpiece:
@@ -51,7 +46,7 @@ class Earpiece:
         report, there = self._report, min(self._playout.waiting_bytes, FRAME_BYTES)
         frame, marks = self._playout.play_frame()
         report.heard += frame
-        loud = frame != _SILENT_FRAME and bool(abs(mulaw.decode(frame)).max() > AUDIBLE)
+        (loud,) = loudness(frame)
         if loud:
             self.last_sound_s = self._heard_bytes / SAMPLE_RATE_HZ
             if report.first_sound_s is None:
