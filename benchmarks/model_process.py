@@ -9,10 +9,10 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.sounds import model_packets
-from personaplex_bridge.hosting import hosted
 from personaplex_bridge.serve import until_signal
 from personaplex_bridge.simulator.behaviours import Loop
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
+from personaplex_bridge.web.hosting import hosted
 
 
 async def main(speech: Path, sessions: int) -> None:

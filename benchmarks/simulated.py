@@ -17,12 +17,10 @@ from personaplex_bridge import logs
 from personaplex_bridge.audio.mulaw import FRAME_BYTES
 from personaplex_bridge.audio.playout import loudness
 from personaplex_bridge.clock import Clock, LoopClock
-from personaplex_bridge.config import CHAT_PATH, Settings
-from personaplex_bridge.hosting import hosted
+from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord
-from personaplex_bridge.server import WEBHOOK_PATH, Bridge
 from personaplex_bridge.simulator import virtual_time
 from personaplex_bridge.simulator.alignment import Match, find_speech
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
@@ -30,6 +28,10 @@ from personaplex_bridge.simulator.conversation import ModelSession
 from personaplex_bridge.simulator.faults import CallFaults, ModelFaults
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.simulator.report import PhoneReport
+from personaplex_bridge.values import CHAT_PATH, ServerAddress
+from personaplex_bridge.web.bridge import Bridge
+from personaplex_bridge.web.hosting import hosted
+from personaplex_bridge.web.webhooks import WEBHOOK_PATH
 
 HOST = "127.0.0.1"
 LOOK_WITHIN_S = 5.0
@@ -82,7 +84,7 @@ async def line(options: ModelOptions, settings: Settings, clock: Clock) -> Async
     async with hosted(model.application(), HOST, 0) as model_port:
         role = catalogue.get(settings.persona).role
         server = f"ws://{HOST}:{model_port}{CHAT_PATH}"
-        pool = ModelPool(server, warm_role=role if settings.warm_lines else None)
+        pool = ModelPool([ServerAddress(server)], warm_role=role if settings.warm_lines else None)
         records: asyncio.Queue[CallRecord] = asyncio.Queue()
         bridge = Bridge(settings, catalogue, pool, records.put_nowait, clock=clock)
         async with hosted(bridge.application(), HOST, 0) as port:

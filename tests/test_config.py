@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import FrozenInstanceError, fields
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,15 @@ from hypothesis import strategies as st
 
 from personaplex_bridge.config import Settings, read_settings
 from personaplex_bridge.errors import ConfigError
+from personaplex_bridge.values import ServerAddress
 
 SID = "AC" + "0123456789abcdefABCDEF0123456789"
 TOKEN = "f00dfacef00dfacef00dfacef00dface"
 VARIABLES = {
     "HOST": "host",
     "PORT": "port",
-    "PUBLIC_URL": "public_url",
-    "PERSONAPLEX_URL": "personaplex_url",
+    "PUBLIC_URL": "public_urls",
+    "PERSONAPLEX_URL": "personaplex_servers",
     "PERSONAPLEX_TLS_VERIFY": "personaplex_tls_verify",
     "PERSONAPLEX_CAPACITY": "personaplex_capacity",
     "HANDSHAKE_TIMEOUT": "handshake_timeout_s",
@@ -35,9 +37,35 @@ VARIABLES = {
     "RINGBACK": "ringback",
     "LOG_LEVEL": "log_level",
     "TWILIO_ACCOUNT_SID": "twilio_account_sid",
-    "TWILIO_AUTH_TOKEN": "twilio_auth_token",
+    "TWILIO_AUTH_TOKEN": "twilio_auth_tokens",
+    "TRUSTED_PROXIES": "trusted_proxies",
+    "LEASES_URL": "leases_url",
+    "LEASE_TTL": "lease_ttl_s",
+    "WHEN_BUSY": "when_busy",
+    "FALLBACK": "fallback",
+    "FORWARD_TO": "forward_to",
+    "RECAP": "recap",
+    "QUEUE_LIMIT": "queue_limit",
+    "QUEUE_TIMEOUT": "queue_timeout_s",
+    "HOLD_SOUND": "hold_sound",
+    "BUSY_WORDS": "busy_words",
+    "SORRY_WORDS": "sorry_words",
+    "VOICEMAIL_WORDS": "voicemail_words",
+    "SAY_LANGUAGE": "say_language",
+    "START_TIMEOUT": "start_timeout_s",
+    "MEDIA_TIMEOUT": "media_timeout_s",
+    "MAX_CALL": "max_call_s",
+    "MAX_CALLS": "max_calls",
+    "MAX_MESSAGE_BYTES": "max_message_bytes",
+    "MAX_HEADER_BYTES": "max_header_bytes",
+    "MAX_BODY_BYTES": "max_body_bytes",
+    "WEBHOOK_RATE": "webhook_rate",
+    "DRAIN_TIMEOUT": "drain_timeout_s",
+    "DRAIN_TO": "drain_to",
+    "ALLOW_UNSIGNED": "allow_unsigned",
 }
 """Every variable, and the setting it gives."""
+SECRET = {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO"}
 
 
 def test_every_setting_has_its_variable() -> None:
@@ -52,18 +80,18 @@ def test_defaults() -> None:
 
 
 GOOD: list[tuple[str, str, object]] = [
-    ("HOST", "0.0.0.0", "0.0.0.0"),
-    ("HOST", "::", "::"),
-    ("HOST", " bridge.local ", "bridge.local"),
+    ("HOST", "localhost", "localhost"),
+    ("HOST", "::1", "::1"),
+    ("HOST", " 127.0.0.1 ", "127.0.0.1"),
     ("PORT", "0", 0),
     ("PORT", "65535", 65535),
     ("PORT", "08080", 8080),
-    ("PUBLIC_URL", "https://bridge.example", "https://bridge.example"),
-    ("PUBLIC_URL", "https://bridge.example/", "https://bridge.example"),
-    ("PUBLIC_URL", "HTTPS://bridge.example:8443", "https://bridge.example:8443"),
-    ("PUBLIC_URL", "http://localhost:8080", "http://localhost:8080"),
-    ("PUBLIC_URL", "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-    ("PUBLIC_URL", "http://[::1]:8080", "http://[::1]:8080"),
+    ("PUBLIC_URL", "https://bridge.example", ("https://bridge.example",)),
+    ("PUBLIC_URL", "https://bridge.example/", ("https://bridge.example",)),
+    ("PUBLIC_URL", "HTTPS://bridge.example:8443", ("https://bridge.example:8443",)),
+    ("PUBLIC_URL", "http://localhost:8080", ("http://localhost:8080",)),
+    ("PUBLIC_URL", "http://127.0.0.1:8080", ("http://127.0.0.1:8080",)),
+    ("PUBLIC_URL", "http://[::1]:8080", ("http://[::1]:8080",)),
     ("PERSONAPLEX_TLS_VERIFY", "yes", True),
     ("PERSONAPLEX_TLS_VERIFY", "TRUE", True),
     ("PERSONAPLEX_TLS_VERIFY", "1", True),
@@ -107,7 +135,45 @@ GOOD: list[tuple[str, str, object]] = [
     ("LOG_LEVEL", "debug", "DEBUG"),
     ("LOG_LEVEL", "ERROR", "ERROR"),
     ("TWILIO_ACCOUNT_SID", SID, SID),
-    ("TWILIO_AUTH_TOKEN", TOKEN, TOKEN),
+    ("TWILIO_AUTH_TOKEN", TOKEN, (TOKEN,)),
+    ("TWILIO_AUTH_TOKEN", f"{TOKEN}, {SID}", (TOKEN, SID)),
+    (
+        "PUBLIC_URL",
+        "https://a.example, https://b.example",
+        ("https://a.example", "https://b.example"),
+    ),
+    ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+    ("LEASES_URL", "redis://:secret@localhost:6379/0", "redis://:secret@localhost:6379/0"),
+    ("LEASES_URL", "rediss://cache.example", "rediss://cache.example"),
+    ("LEASES_URL", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("LEASE_TTL", "2", 2.0),
+    ("LEASE_TTL", "300", 300.0),
+    ("WHEN_BUSY", "reject", "reject"),
+    ("WHEN_BUSY", "Voicemail", "voicemail"),
+    ("FALLBACK", "voicemail", "voicemail"),
+    ("FORWARD_TO", "+15550100", "+15550100"),
+    ("FORWARD_TO", "sip:desk@example.com", "sip:desk@example.com"),
+    ("RECAP", "yes", True),
+    ("QUEUE_LIMIT", "1", 1),
+    ("QUEUE_LIMIT", "1000", 1000),
+    ("QUEUE_TIMEOUT", "5", 5.0),
+    ("QUEUE_TIMEOUT", "14400", 14_400.0),
+    ("HOLD_SOUND", __file__, Path(__file__)),
+    ("BUSY_WORDS", "Number {position}, please wait.", "Number {position}, please wait."),
+    ("SORRY_WORDS", "Pardon.", "Pardon."),
+    ("VOICEMAIL_WORDS", "Speak.", "Speak."),
+    ("SAY_LANGUAGE", "de-DE", "de-DE"),
+    ("START_TIMEOUT", "1", 1.0),
+    ("MEDIA_TIMEOUT", "3600", 3600.0),
+    ("MAX_CALL", "14400", 14_400.0),
+    ("MAX_CALLS", "10000", 10_000),
+    ("MAX_MESSAGE_BYTES", "1024", 1024),
+    ("MAX_HEADER_BYTES", "65536", 65_536),
+    ("MAX_BODY_BYTES", "4096", 4096),
+    ("WEBHOOK_RATE", "100000", 100_000),
+    ("DRAIN_TIMEOUT", "0", 0.0),
+    ("DRAIN_TO", "https://b.example/", "https://b.example"),
+    ("ALLOW_UNSIGNED", "yes", True),
 ]
 
 
@@ -127,13 +193,44 @@ SERVER = "gpu.example:8998"
 @pytest.mark.parametrize("host", [SERVER, "gpu.example", "[::1]:8998", "10.0.0.7"])
 def test_personaplex_url_in_all_forms(scheme: str, normal: str, path: str, host: str) -> None:
     settings = read_settings({"PERSONAPLEX_URL": f"{scheme}://{host}{path}"})
-    assert settings.personaplex_url == f"{normal}://{host}/api/chat"
+    (address,) = settings.servers
+    assert address == ServerAddress(f"{normal}://{host}/api/chat", 1)
 
 
 @pytest.mark.parametrize("path", ["/pod-7", "/pod-7/", "/pod-7/api/chat"])
 def test_personaplex_url_behind_a_prefix(path: str) -> None:
     settings = read_settings({"PERSONAPLEX_URL": f"wss://{SERVER}{path}"})
-    assert settings.personaplex_url == f"wss://{SERVER}/pod-7/api/chat"
+    assert settings.servers == (ServerAddress(f"wss://{SERVER}/pod-7/api/chat", 1),)
+
+
+def test_several_model_servers_and_what_each_can_hold() -> None:
+    settings = read_settings(
+        {
+            "PERSONAPLEX_URL": "ws://a:8998, ws://b:8998#capacity=4 https://c/",
+            "PERSONAPLEX_CAPACITY": "2",
+        }
+    )
+    assert settings.servers == (
+        ServerAddress("ws://a:8998/api/chat", 2),
+        ServerAddress("ws://b:8998/api/chat", 4),
+        ServerAddress("wss://c/api/chat", 2),
+    )
+
+
+@pytest.mark.parametrize("variable", ["WHEN_BUSY", "FALLBACK"])
+def test_forwarding_needs_a_number(variable: str) -> None:
+    with pytest.raises(ConfigError, match=f"{variable}='forward' is not allowed: with FORWARD_TO"):
+        read_settings({variable: "forward"})
+    settings = read_settings({variable: "forward", "FORWARD_TO": "+15550199"})
+    assert getattr(settings, VARIABLES[variable]) == "forward"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "bridge.local"])
+def test_strangers_are_let_in_only_when_that_is_meant(host: str) -> None:
+    with pytest.raises(ConfigError, match="ALLOW_UNSIGNED=yes"):
+        read_settings({"HOST": host})
+    for more in ({"ALLOW_UNSIGNED": "yes"}, {"TWILIO_AUTH_TOKEN": TOKEN}):
+        assert read_settings({"HOST": host, **more}).host == host
 
 
 BAD_URLS = ["localhost", "localhost:8998", "ws://", "ws:///api/chat", "://host", "ws://host:port",
@@ -180,6 +277,34 @@ BAD: list[tuple[str, str, str]] = [
         ("RINGBACK", value, "off, the path of a sound file that exists, or a country: at, au, be")
         for value in ["xx", "usa", "0", "/no/such/file.mp3", "/", "x" * 5000]
     ),
+    ("PERSONAPLEX_URL", "ws://host#capacity=0", "1 to 1000"),
+    ("PERSONAPLEX_URL", "ws://host#capacity=1001", "1 to 1000"),
+    ("PERSONAPLEX_URL", "ws://host#capacity=2, ws://host", "once"),
+    ("PERSONAPLEX_URL", ",", "1 to 100"),
+    *(("TRUSTED_PROXIES", value, "10.0.0.0/8") for value in ["proxy", "10.0.0.0/33", "::g"]),
+    *(("LEASES_URL", value, "redis://host") for value in ["localhost", "http://h", "redis://"]),
+    *(("LEASE_TTL", value, "from 2 to 300") for value in ["1", "301"]),
+    ("WHEN_BUSY", "hold", "queue, reject, forward, voicemail"),
+    ("FALLBACK", "queue", "hangup, forward, voicemail"),
+    *(("FORWARD_TO", value, "+15550100") for value in ["5550100", "+1", "tel:1", "sip:", "+1 555"]),
+    ("RECAP", "perhaps", "yes or no"),
+    *(("QUEUE_LIMIT", value, "1 to 1000") for value in ["0", "1001"]),
+    *(("QUEUE_TIMEOUT", value, "5 to 14400") for value in ["4", "14401"]),
+    ("HOLD_SOUND", "/no/such/file.mp3", "exists"),
+    *((name, "a\nb", "printable") for name in ["BUSY_WORDS", "SORRY_WORDS", "VOICEMAIL_WORDS"]),
+    ("SORRY_WORDS", "x" * 501, "500"),
+    *(("SAY_LANGUAGE", value, "en-US") for value in ["english", "e", "en_US"]),
+    *(("START_TIMEOUT", value, "1 to 60") for value in ["0", "61"]),
+    *(("MEDIA_TIMEOUT", value, "1 to 3600") for value in ["0", "3601"]),
+    *(("MAX_CALL", value, "1 to 14400") for value in ["0", "14401"]),
+    *(("MAX_CALLS", value, "1 to 10000") for value in ["0", "10001"]),
+    *(("MAX_MESSAGE_BYTES", value, "1024 to") for value in ["1023", "5000000"]),
+    *(("MAX_HEADER_BYTES", value, "1024 to 65536") for value in ["1023", "65537"]),
+    *(("MAX_BODY_BYTES", value, "4096 to") for value in ["4095", "5000000"]),
+    *(("WEBHOOK_RATE", value, "1 to 100000") for value in ["0", "100001"]),
+    *(("DRAIN_TIMEOUT", value, "0 to 14400") for value in ["-1", "14401"]),
+    ("DRAIN_TO", "http://b.example", "https://host"),
+    ("ALLOW_UNSIGNED", "perhaps", "yes or no"),
     ("LOG_LEVEL", "loud", "DEBUG, INFO, WARNING, ERROR"),
     ("TWILIO_ACCOUNT_SID", "AC123", "AC followed by"),
     ("TWILIO_ACCOUNT_SID", SID.replace("AC", "CA"), "AC followed by"),
@@ -191,7 +316,8 @@ def test_bad_values_are_named_with_what_is_allowed(variable: str, value: str, al
     with pytest.raises(ConfigError) as caught:
         read_settings({variable: value})
     (wrong,) = caught.value.wrong
-    shown = "(hidden)" if "@" in value else value  # it holds a password
+    hidden = "@" in value or variable in SECRET  # it may hold a password
+    shown = "(hidden)" if hidden else value
     assert (wrong.variable, wrong.value) == (variable, shown)
     assert allowed in wrong.allowed
     assert str(caught.value) == f"{variable}={shown!r} is not allowed: {wrong.allowed}"
@@ -201,8 +327,7 @@ def test_every_checked_variable_has_a_good_and_a_bad_example() -> None:
     urls = {"PERSONAPLEX_URL"}
     assert {variable for variable, *_ in GOOD} | urls == set(VARIABLES)
     unchecked = {"PERSONA"}  # needs the catalogue
-    secret = {"TWILIO_AUTH_TOKEN"}
-    assert {variable for variable, *_ in BAD} | unchecked | secret == set(VARIABLES)
+    assert {variable for variable, *_ in BAD} | unchecked | {"TWILIO_AUTH_TOKEN"} == set(VARIABLES)
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

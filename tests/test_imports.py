@@ -12,7 +12,7 @@ import pytest
 import personaplex_bridge
 
 ROOT = Path(personaplex_bridge.__file__).parent
-BASE = {"errors", "config", "clock"}
+BASE = {"errors", "config", "values", "clock"}
 WIRE = {"twilio", "personaplex", "audio"}
 STANDARD = sys.stdlib_module_names
 
@@ -20,12 +20,13 @@ STANDARD = sys.stdlib_module_names
 # The longest name that fits counts.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
-    "config": ({"errors"}, set()),
+    "values": (set(), set()),
+    "config": ({"errors", "values"}, set()),
     "clock": ({"errors"}, set()),
     "logs": (set(), set()),
     "record": (set(), set()),
-    "twilio": ({"errors", "config", "logs"}, {"aiohttp", "orjson", "twilio"}),
-    "personaplex": ({"errors", "config", "logs"}, {"websockets"}),
+    "twilio": ({"errors", "config", "values", "logs"}, {"aiohttp", "orjson", "twilio"}),
+    "personaplex": ({"errors", "config", "values", "logs"}, {"websockets"}),
     "audio": (
         {"errors"},
         {"numpy", "opuslib", "pyogg", "soundfile", "soxr", "webrtcvad"},
@@ -34,8 +35,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "hearing": (BASE | WIRE, set()),
     "speaking": (BASE | WIRE, set()),
     "session": (BASE | WIRE | {"logs", "personas", "record", "hearing", "speaking"}, set()),
-    "pool": ({"errors", "config", "logs", "personaplex"}, set()),
-    "server": (
+    "pool": (BASE | {"logs", "personaplex"}, set()),
+    "web": (
         BASE | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"},
         {"aiohttp"},
     ),
@@ -45,7 +46,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
 }
 # The console command and what it runs put everything together.
-ABOVE = {"cli", "doctor", "hosting", "serve", "simulator.demo", "__main__", ""}
+ABOVE = {"cli", "doctor", "serve", "simulator.demo", "__main__", ""}
 SYNCHRONOUS = {
     *("audio", "personas", "personaplex.messages", "personaplex.protocol", "personaplex.text"),
     *("personaplex.voices", "twilio.fields", "twilio.inbound", "twilio.outbound"),

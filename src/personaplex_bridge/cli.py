@@ -250,9 +250,9 @@ def _standin(arguments: argparse.Namespace) -> int:
 
 
 async def _serve_standin(arguments: argparse.Namespace) -> None:
-    from personaplex_bridge.hosting import hosted
     from personaplex_bridge.serve import until_signal
     from personaplex_bridge.simulator.model import ModelServer
+    from personaplex_bridge.web.hosting import hosted
 
     app = ModelServer(_model_options(arguments)).application()
     async with hosted(app, arguments.host, arguments.port) as port:

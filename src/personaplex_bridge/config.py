@@ -5,32 +5,36 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from typing import Literal, TypeAlias, TypeVar
 
+from personaplex_bridge import values
 from personaplex_bridge.errors import ConfigError, WrongValue
+from personaplex_bridge.values import LOOPBACK_HOSTS, Network, ServerAddress
 
 T = TypeVar("T")
-S = TypeVar("S", bound=str)
+
+WhenBusy: TypeAlias = Literal["queue", "reject", "forward", "voicemail"]
+Fallback: TypeAlias = Literal["hangup", "forward", "voicemail"]
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 TRANSCODERS = ("native", "soxr")
 NOISE_GATES: tuple[Literal["off", "auto", "strict"], ...] = ("off", "auto", "strict")
+WHEN_BUSY: tuple[WhenBusy, ...] = ("queue", "reject", "forward", "voicemail")
+FALLBACKS: tuple[Fallback, ...] = ("hangup", "forward", "voicemail")
 RINGBACK_COUNTRIES = (
     "at", "au", "be", "bg", "br", "ca", "ch", "cn", "cz", "de", "dk", "ee", "es", "fi", "fr", "gb",
     "gr", "hk", "hu", "ie", "il", "in", "it", "jp", "kr", "lt", "mx", "nl", "no", "nz", "pl", "pt",
     "ru", "se", "sg", "tr", "tw", "uk", "us", "za",
 )  # fmt: skip
 """Those whose ringing tone `audio.ringback` knows; this room may not ask it."""
-CHAT_PATH = "/api/chat"
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
-_SECRETS = frozenset({"TWILIO_AUTH_TOKEN"})
-_YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
+LOOPBACK_NETWORKS = (values.network("127.0.0.0/8"), values.network("::1"))
+
+_SECRETS = frozenset({"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO"})
+"""Never shown: tokens, passwords, people's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +43,51 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    public_url: str | None = None
-    """Scheme and host as Twilio sees them, without a trailing slash."""
-    personaplex_url: str | None = None
-    """ws or wss, ending in /api/chat; None for a stand-in of our own."""
+    public_urls: tuple[str, ...] = ()
+    """Scheme and host as Twilio sees them, without a trailing slash: first this bridge's own."""
+    trusted_proxies: tuple[Network, ...] = LOOPBACK_NETWORKS
+    """Whose X-Forwarded headers are believed."""
+
+    personaplex_servers: tuple[ServerAddress, ...] = ()
+    """None: a stand-in of our own. Ask `servers`, which knows every one's capacity."""
     personaplex_tls_verify: bool = True
     personaplex_capacity: int = 1
     handshake_timeout_s: float = 30.0
+    """For a prompt of usual length."""
+    warm_lines: bool = True
+    leases_url: str | None = field(default=None, repr=False)
+    """A Redis that several bridges share; None keeps leases in memory."""
+    lease_ttl_s: float = 15.0
+
+    when_busy: WhenBusy = "queue"
+    fallback: Fallback = "hangup"
+    forward_to: str | None = field(default=None, repr=False)
+    recap: bool = False
+    queue_limit: int = 100
+    queue_timeout_s: float = 300.0
+    hold_sound: Path | None = None
+    """None: music that we make."""
+    busy_words: str = (
+        "All our lines are taken. You are number {position} in line. Please hold, and you will "
+        "be connected."
+    )
+    sorry_words: str = "We are sorry, we can not go on with this call."
+    voicemail_words: str = "Please leave a message after the tone, and press the pound key."
+    say_language: str = "en-US"
+
+    start_timeout_s: float = 10.0
+    media_timeout_s: float = 60.0
+    max_call_s: float = 3600.0
+    max_calls: int = 200
+    max_message_bytes: int = 64 * 1024
+    max_header_bytes: int = 8190
+    max_body_bytes: int = 64 * 1024
+    webhook_rate: int = 50
+    """Requests a second from one address."""
+
+    drain_timeout_s: float = 300.0
+    drain_to: str | None = None
+
     persona: str = "assistant"
     personas_file: Path | None = None
     transcoder: str = "native"
@@ -57,12 +99,26 @@ class Settings:
     noise_gate: Literal["off", "auto", "strict"] = "auto"
     cushion: bool = True
     barge_in: bool = True
-    warm_lines: bool = True
     ringback: str | Path | None = "us"
     """What callers hear until the model is ready: a country, a sound file, or nothing."""
     log_level: str = "INFO"
     twilio_account_sid: str | None = None
-    twilio_auth_token: str | None = field(default=None, repr=False)
+    twilio_auth_tokens: tuple[str, ...] = field(default=(), repr=False)
+    """Any of them may sign."""
+    allow_unsigned: bool = False
+
+    @property
+    def public_url(self) -> str | None:
+        """The bridge's own address, as Twilio sees it."""
+        return self.public_urls[0] if self.public_urls else None
+
+    @property
+    def servers(self) -> tuple[ServerAddress, ...]:
+        """The model servers, each with its capacity."""
+        return tuple(
+            ServerAddress(server.url, server.capacity or self.personaplex_capacity)
+            for server in self.personaplex_servers
+        )
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -73,45 +129,97 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """
     defaults = Settings()
     reader = _Reader(environ)
+    get = reader.get
     settings = Settings(
-        host=reader.get("HOST", _host, defaults.host),
-        port=reader.get("PORT", _integer(0, 65535), defaults.port),
-        public_url=reader.get("PUBLIC_URL", _public_url, None),
-        personaplex_url=reader.get("PERSONAPLEX_URL", _personaplex_url, None),
-        personaplex_tls_verify=reader.get("PERSONAPLEX_TLS_VERIFY", _flag, True),
-        personaplex_capacity=reader.get(
-            "PERSONAPLEX_CAPACITY", _integer(1, 1000), defaults.personaplex_capacity
+        host=get("HOST", values.host, defaults.host),
+        port=get("PORT", values.integer(0, 65535), defaults.port),
+        public_urls=get("PUBLIC_URL", values.listed(values.public_url), ()),
+        trusted_proxies=get(
+            "TRUSTED_PROXIES", values.listed(values.network), defaults.trusted_proxies
         ),
-        handshake_timeout_s=reader.get(
-            "HANDSHAKE_TIMEOUT", _seconds(0.1, 600), defaults.handshake_timeout_s
+        personaplex_servers=get("PERSONAPLEX_URL", values.server_addresses, ()),
+        personaplex_tls_verify=get("PERSONAPLEX_TLS_VERIFY", values.flag, True),
+        personaplex_capacity=get(
+            "PERSONAPLEX_CAPACITY",
+            values.integer(1, values.MAX_CAPACITY),
+            defaults.personaplex_capacity,
         ),
-        persona=reader.get("PERSONA", str, defaults.persona),
-        personas_file=reader.get("PERSONAS_FILE", _existing_file, None),
-        transcoder=reader.get("TRANSCODER", _choice(TRANSCODERS), defaults.transcoder),
-        packets_per_page=reader.get(
-            "PACKETS_PER_PAGE", _one_of(1, 2, 4), defaults.packets_per_page
+        handshake_timeout_s=get(
+            "HANDSHAKE_TIMEOUT", values.seconds(0.1, 600), defaults.handshake_timeout_s
         ),
-        uplink_backlog_ms=reader.get(
-            "UPLINK_BACKLOG_MS", _integer(80, 10_000), defaults.uplink_backlog_ms
+        warm_lines=get("WARM_LINES", values.flag, defaults.warm_lines),
+        leases_url=get("LEASES_URL", values.redis_url, None),
+        lease_ttl_s=get("LEASE_TTL", values.seconds(2, 300), defaults.lease_ttl_s),
+        when_busy=get("WHEN_BUSY", values.choice(WHEN_BUSY), defaults.when_busy),
+        fallback=get("FALLBACK", values.choice(FALLBACKS), defaults.fallback),
+        forward_to=get("FORWARD_TO", values.phone_number, None),
+        recap=get("RECAP", values.flag, defaults.recap),
+        queue_limit=get("QUEUE_LIMIT", values.integer(1, 1000), defaults.queue_limit),
+        queue_timeout_s=get("QUEUE_TIMEOUT", values.seconds(5, 14_400), defaults.queue_timeout_s),
+        hold_sound=get("HOLD_SOUND", values.existing_file, None),
+        busy_words=get("BUSY_WORDS", values.words, defaults.busy_words),
+        sorry_words=get("SORRY_WORDS", values.words, defaults.sorry_words),
+        voicemail_words=get("VOICEMAIL_WORDS", values.words, defaults.voicemail_words),
+        say_language=get("SAY_LANGUAGE", values.language, defaults.say_language),
+        start_timeout_s=get("START_TIMEOUT", values.seconds(1, 60), defaults.start_timeout_s),
+        media_timeout_s=get("MEDIA_TIMEOUT", values.seconds(1, 3600), defaults.media_timeout_s),
+        # Twilio ends a call after four hours.
+        max_call_s=get("MAX_CALL", values.seconds(1, 14_400), defaults.max_call_s),
+        max_calls=get("MAX_CALLS", values.integer(1, 10_000), defaults.max_calls),
+        max_message_bytes=get(
+            "MAX_MESSAGE_BYTES", values.integer(1024, 4 << 20), defaults.max_message_bytes
         ),
-        downlink_backlog_ms=reader.get(
-            "DOWNLINK_BACKLOG_MS", _integer(80, 10_000), defaults.downlink_backlog_ms
+        max_header_bytes=get(
+            "MAX_HEADER_BYTES", values.integer(1024, 65_536), defaults.max_header_bytes
         ),
-        lag_target_ms=reader.get(
-            "LAG_TARGET_MS", _or_off(_integer(40, 10_000)), defaults.lag_target_ms
+        max_body_bytes=get(
+            "MAX_BODY_BYTES", values.integer(4096, 4 << 20), defaults.max_body_bytes
         ),
-        noise_gate=reader.get("NOISE_GATE", _choice(NOISE_GATES), defaults.noise_gate),
-        cushion=reader.get("CUSHION", _flag, defaults.cushion),
-        barge_in=reader.get("BARGE_IN", _flag, defaults.barge_in),
-        warm_lines=reader.get("WARM_LINES", _flag, defaults.warm_lines),
-        ringback=reader.get("RINGBACK", _ringback, defaults.ringback),
-        log_level=reader.get("LOG_LEVEL", _level, defaults.log_level),
-        twilio_account_sid=reader.get("TWILIO_ACCOUNT_SID", _account_sid, None),
-        twilio_auth_token=reader.get("TWILIO_AUTH_TOKEN", _secret, None),
+        webhook_rate=get("WEBHOOK_RATE", values.integer(1, 100_000), defaults.webhook_rate),
+        drain_timeout_s=get("DRAIN_TIMEOUT", values.seconds(0, 14_400), defaults.drain_timeout_s),
+        drain_to=get("DRAIN_TO", values.public_url, None),
+        persona=get("PERSONA", str, defaults.persona),
+        personas_file=get("PERSONAS_FILE", values.existing_file, None),
+        transcoder=get("TRANSCODER", values.choice(TRANSCODERS), defaults.transcoder),
+        packets_per_page=get("PACKETS_PER_PAGE", values.one_of(1, 2, 4), defaults.packets_per_page),
+        uplink_backlog_ms=get(
+            "UPLINK_BACKLOG_MS", values.integer(80, 10_000), defaults.uplink_backlog_ms
+        ),
+        downlink_backlog_ms=get(
+            "DOWNLINK_BACKLOG_MS", values.integer(80, 10_000), defaults.downlink_backlog_ms
+        ),
+        lag_target_ms=get(
+            "LAG_TARGET_MS", values.or_off(values.integer(40, 10_000)), defaults.lag_target_ms
+        ),
+        noise_gate=get("NOISE_GATE", values.choice(NOISE_GATES), defaults.noise_gate),
+        cushion=get("CUSHION", values.flag, defaults.cushion),
+        barge_in=get("BARGE_IN", values.flag, defaults.barge_in),
+        ringback=get("RINGBACK", _ringback, defaults.ringback),
+        log_level=get("LOG_LEVEL", values.choice(LOG_LEVELS), defaults.log_level),
+        twilio_account_sid=get("TWILIO_ACCOUNT_SID", values.account_sid, None),
+        twilio_auth_tokens=get("TWILIO_AUTH_TOKEN", values.secrets, ()),
+        allow_unsigned=get("ALLOW_UNSIGNED", values.flag, defaults.allow_unsigned),
     )
-    if reader.wrong:
-        raise ConfigError(*reader.wrong)
+    wrong = reader.wrong + _contradictions(settings)
+    if wrong:
+        raise ConfigError(*wrong)
     return settings
+
+
+def _contradictions(settings: Settings) -> list[WrongValue]:
+    """Values that are right by themselves, but not together."""
+    wrong = []
+    for variable, chosen in (("WHEN_BUSY", settings.when_busy), ("FALLBACK", settings.fallback)):
+        if chosen == "forward" and settings.forward_to is None:
+            wrong.append(WrongValue(variable, chosen, "with FORWARD_TO set to a number only"))
+    signed = settings.twilio_auth_tokens or settings.allow_unsigned
+    if settings.host not in LOOPBACK_HOSTS and not signed:
+        allowed = (
+            "without TWILIO_AUTH_TOKEN only an address of this machine alone, such as 127.0.0.1: "
+            "anyone could call; set the token, or ALLOW_UNSIGNED=yes if that is meant"
+        )
+        wrong.append(WrongValue("HOST", settings.host, allowed))
+    return wrong
 
 
 class _Reader:
@@ -134,150 +242,16 @@ class _Reader:
             return default
 
 
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        short_digits = value.isascii() and value.isdigit() and len(value) <= 12
-        if not (short_digits and low <= int(value) <= high):
-            raise ValueError(f"a whole number from {low} to {high}")
-        return int(value)
-
-    return parse
-
-
-def _or_off(parse: Callable[[str], T]) -> Callable[[str], T | None]:
-    def parse_unless_off(value: str) -> T | None:
-        if value.lower() == "off":
-            return None
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise ValueError(f"off, or {error}") from None
-
-    return parse_unless_off
-
-
-def _one_of(*numbers: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        return int(_choice([str(number) for number in numbers])(value))
-
-    return parse
-
-
-def _seconds(low: float, high: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        allowed = f"seconds from {low:g} to {high:g}"
-        try:
-            seconds = float(value)
-        except ValueError:
-            raise ValueError(allowed) from None
-        if not low <= seconds <= high:
-            raise ValueError(allowed)
-        return seconds
-
-    return parse
-
-
-def _choice(options: Sequence[S]) -> Callable[[str], S]:
-    def parse(value: str) -> S:
-        for option in options:
-            if value.lower() == option.lower():
-                return option
-        raise ValueError(f"one of {', '.join(options)}")
-
-    return parse
-
-
-def _level(value: str) -> str:
-    return _choice(LOG_LEVELS)(value.upper())
-
-
-def _flag(value: str) -> bool:
-    if value.lower() in _YES:
-        return True
-    if value.lower() in _NO:
-        return False
-    raise ValueError("yes or no")
-
-
-def _host(value: str) -> str:
-    allowed = "an address or host name to listen on, such as 127.0.0.1 or 0.0.0.0"
-    try:
-        value.encode("idna")
-    except UnicodeError:
-        raise ValueError(allowed) from None
-    if any(char.isspace() or char in "/@?#" for char in value):
-        raise ValueError(allowed)
-    return value
-
-
-def _account_sid(value: str) -> str:
-    if not re.fullmatch(r"AC[0-9a-fA-F]{32}", value):
-        raise ValueError("AC followed by 32 hexadecimal digits, from Twilio's console")
-    return value
-
-
-def _secret(value: str) -> str:
-    if any(char.isspace() for char in value):
-        raise ValueError("a token without spaces, from Twilio's console")
-    return value
-
-
-def _existing_file(value: str) -> Path:
-    allowed = "the path of a file that exists"
-    try:
-        path = Path(value).expanduser()
-        exists = path.is_file()
-    except (OSError, RuntimeError):  # too long, no permission to look, or no such home
-        raise ValueError(allowed) from None
-    if not exists:
-        raise ValueError(allowed)
-    return path
-
-
 def _ringback(value: str) -> str | Path | None:
     name = value.lower()
-    if name == "off":  # not `_NO`: "no" is Norway
+    if name == "off":  # not `values.flag`: "no" is Norway
         return None
     if name in RINGBACK_COUNTRIES:
         return name
     try:
-        return _existing_file(value)
+        return values.existing_file(value)
     except ValueError:
         countries = ", ".join(RINGBACK_COUNTRIES)
         raise ValueError(
             f"off, the path of a sound file that exists, or a country: {countries}"
         ) from None
-
-
-def _public_url(value: str) -> str:
-    allowed = "https://host (Twilio needs TLS; http only for this machine), without path or query"
-    parts = _split(value, allowed)
-    if parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query:
-        raise ValueError(allowed)
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
-        raise ValueError(allowed)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _personaplex_url(value: str) -> str:
-    allowed = "ws://, wss://, http:// or https://, a host, with or without /api/chat, no query"
-    parts = _split(value, allowed)
-    scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(parts.scheme)
-    if scheme is None or parts.query:
-        raise ValueError(allowed)
-    path = parts.path.rstrip("/").removesuffix(CHAT_PATH)
-    return f"{scheme}://{parts.netloc}{path}{CHAT_PATH}"
-
-
-def _split(value: str, allowed: str) -> SplitResult:
-    try:
-        parts = urlsplit(value)
-        (parts.hostname or "").encode("idna")  # UnicodeError, a ValueError: no host name
-        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        raise ValueError(allowed) from None
-    if any(char.isspace() for char in value) or not usable:
-        raise ValueError(allowed)
-    if parts.username is not None or parts.fragment:
-        raise ValueError(allowed)
-    return parts

@@ -65,7 +65,8 @@ async def examine(environ: Mapping[str, str]) -> bool:
     else:
         findings += [Finding("settings", "read"), _port(settings), *_twilio(settings)]
         if complete:
-            findings += [_personas(settings), _ringback(settings), await _model_server(settings)]
+            findings += [_personas(settings), _ringback(settings)]
+            findings += await _model_servers(settings)
     for finding in findings:
         print(f"{'MEND' if finding.mend else 'ok':>4}  {finding.what}: {finding.found}")
         if finding.mend:
@@ -158,7 +159,7 @@ def _twilio(settings: Settings) -> list[Finding]:
     """Not having an account is fine; half of one is not."""
     url = settings.public_url or "not set: taken from each request's forwarded host"
     findings = [Finding("PUBLIC_URL", url)]
-    if settings.twilio_auth_token is not None:
+    if settings.twilio_auth_tokens:
         findings.append(Finding("TWILIO_AUTH_TOKEN", "set: signatures are checked"))
     elif settings.twilio_account_sid is not None or settings.public_url is not None:
         mend = "set it (Twilio's console shows it), or anyone who finds the address can call"
@@ -168,15 +169,18 @@ def _twilio(settings: Settings) -> list[Finding]:
     return findings
 
 
-async def _model_server(settings: Settings) -> Finding:
+async def _model_servers(settings: Settings) -> list[Finding]:
+    if not settings.servers:
+        return [Finding("model server", "PERSONAPLEX_URL is not set: serve uses a stand-in")]
+    return [await _model_server(server.url, settings) for server in settings.servers]
+
+
+async def _model_server(server: str, settings: Settings) -> Finding:
     """A plain GET: the server answers 400, and its one session is left alone."""
     import aiohttp
 
     from personaplex_bridge.pool import tls_context
 
-    server = settings.personaplex_url
-    if server is None:
-        return Finding("model server", "PERSONAPLEX_URL is not set: serve uses a stand-in")
     parts = urlsplit(server)
     url = urlunsplit(parts._replace(scheme="https" if parts.scheme == "wss" else "http"))
     tls = tls_context(server, verify=settings.personaplex_tls_verify)

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import ssl
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
 
@@ -22,6 +22,7 @@ from personaplex_bridge.errors import ModelBusy
 from personaplex_bridge.personaplex.client import PersonaPlexLine
 from personaplex_bridge.personaplex.prepared import PreparedLine
 from personaplex_bridge.personaplex.voices import Role
+from personaplex_bridge.values import ServerAddress
 
 STREAM_TIMEOUT_S = 15.0
 """A seat taken for a webhook whose stream never comes is given back after so long."""
@@ -87,26 +88,26 @@ class _Seat:
 
 
 class ModelPool:
-    """The lines to one model server: `capacity` of them, 1 for NVIDIA's own server.
+    """The lines to the model servers: `capacity` of each, 1 for NVIDIA's own server.
 
     `warm_role` is whom to keep a line warm for; None keeps none.
     """
 
     def __init__(
         self,
-        server: str,
-        capacity: int = 1,
+        servers: Sequence[ServerAddress],
         *,
         tls_verify: bool = True,
         handshake_timeout_s: float = 30.0,
         warm_role: Role | None = None,
     ) -> None:
-        self._server = server
-        self._tls = tls_context(server, verify=tls_verify)
+        (address,) = servers
+        self._server = address.url
+        self._tls = tls_context(self._server, verify=tls_verify)
         self._handshake_timeout_s = handshake_timeout_s
         self._default_role = warm_role
         self._roles: deque[Role] = deque(maxlen=REMEMBERED_CALLS)
-        self._seats = [_Seat() for _ in range(capacity)]
+        self._seats = [_Seat() for _ in range(address.capacity or 1)]
         self._retry_at_s = 0.0
         self._retry_after_s = RETRY_FIRST_S
         self._changed = asyncio.Event()
@@ -121,8 +122,10 @@ class ModelPool:
         """How many seats are in which state."""
         return Counter(seat.state for seat in self._seats)
 
-    def reserve(self, call: str, role: Role) -> None:
+    async def reserve(self, call: str, role: Role) -> None:
         """Take a seat for a call whose stream is to come, and begin to connect.
+
+        Somebody trying the address, without a call, takes none.
 
         It is given back after `STREAM_TIMEOUT_S` unless `line` is asked for the same call. Whoever
         names a call that has its line already is another call.
@@ -130,6 +133,10 @@ class ModelPool:
         Raises:
             ModelBusy: all are taken.
         """
+        if not call:
+            if self.free == 0:
+                raise ModelBusy("every line to the model server is taken")
+            return
         seat = self._find(call, role)
         self._connect(seat, role)
         seat.waits_until_s = _now() + STREAM_TIMEOUT_S

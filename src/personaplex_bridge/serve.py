@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator
 
 from personaplex_bridge import logs
 from personaplex_bridge.audio.ringback import waiting_sound
-from personaplex_bridge.config import CHAT_PATH, Settings
-from personaplex_bridge.hosting import hosted
+from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import ModelPool
-from personaplex_bridge.server import WEBHOOK_PATH, Bridge
+from personaplex_bridge.values import CHAT_PATH, ServerAddress
+from personaplex_bridge.web.bridge import Bridge
+from personaplex_bridge.web.hosting import hosted
+from personaplex_bridge.web.webhooks import WEBHOOK_PATH
 
 _log = logging.getLogger(logs.NAME)
 
@@ -34,13 +36,12 @@ async def serve(settings: Settings) -> None:
         _log.warning("persona %s is experimental: see docs/personas.md", settings.persona)
     sound = waiting_sound(settings.ringback)
     async with contextlib.AsyncExitStack() as stack:
-        server = settings.personaplex_url
-        if server is None:
+        servers = settings.servers
+        if not servers:
             standin = _own_standin(settings.personaplex_capacity)
-            server = await stack.enter_async_context(standin)
+            servers = (await stack.enter_async_context(standin),)
         pool = ModelPool(
-            server,
-            settings.personaplex_capacity,
+            servers,
             tls_verify=settings.personaplex_tls_verify,
             handshake_timeout_s=settings.handshake_timeout_s,
             warm_role=persona.role if settings.warm_lines else None,
@@ -50,11 +51,12 @@ async def serve(settings: Settings) -> None:
         port = await stack.enter_async_context(hosted(app, settings.host, settings.port))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         base = settings.public_url or f"http://{host}:{port}"
-        _log.info("model server: %s, calls at a time: %d", server, pool.free)
+        for server in servers:
+            _log.info("model server: %s, calls at a time: %d", server.url, server.capacity)
         _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
         if settings.public_url is None:
             _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
-        if settings.twilio_auth_token is None:
+        if not settings.twilio_auth_tokens:
             _log.warning("TWILIO_AUTH_TOKEN is not set: anyone who finds this address can call")
         _spare_the_collector()
         await until_signal()
@@ -79,7 +81,7 @@ async def until_signal() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _own_standin(sessions: int) -> AsyncIterator[str]:
+async def _own_standin(sessions: int) -> AsyncIterator[ServerAddress]:
     from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 
     app = ModelServer(ModelOptions(sessions=sessions)).application()
@@ -88,4 +90,4 @@ async def _own_standin(sessions: int) -> AsyncIterator[str]:
             "PERSONAPLEX_URL is not set: calls reach a stand-in that repeats what the caller "
             "says, not a model"
         )
-        yield f"ws://127.0.0.1:{port}{CHAT_PATH}"
+        yield ServerAddress(f"ws://127.0.0.1:{port}{CHAT_PATH}", sessions)

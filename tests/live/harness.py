@@ -22,17 +22,19 @@ from personaplex_bridge.audio.files import read_as_mulaw
 from personaplex_bridge.audio.ogg import OggWriter
 from personaplex_bridge.audio.oggopus import opus_head, opus_tags
 from personaplex_bridge.clock import Clock, LoopClock
-from personaplex_bridge.config import CHAT_PATH, Settings
-from personaplex_bridge.hosting import hosted
+from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import Catalogue, load_catalogue
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord
-from personaplex_bridge.server import STREAM_PATH, WEBHOOK_PATH, Bridge
 from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.simulator.report import PhoneReport
 from personaplex_bridge.twilio import inbound
+from personaplex_bridge.values import CHAT_PATH, ServerAddress
+from personaplex_bridge.web.bridge import Bridge
+from personaplex_bridge.web.hosting import hosted
+from personaplex_bridge.web.webhooks import STREAM_PATH, WEBHOOK_PATH
 
 HOST = "127.0.0.1"
 STREAM_SID, CALL_SID, ACCOUNT_SID = "MZ" + "1" * 32, "CA" + "2" * 32, "AC" + "3" * 32
@@ -85,8 +87,7 @@ async def bridge_to(
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
     pool = ModelPool(
-        server,
-        settings.personaplex_capacity,
+        [ServerAddress(server, settings.personaplex_capacity)],
         tls_verify=False,
         handshake_timeout_s=settings.handshake_timeout_s,
         warm_role=catalogue.get(settings.persona).role if settings.warm_lines else None,

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from personaplex_bridge import doctor
-from personaplex_bridge.hosting import hosted
 from personaplex_bridge.simulator.model import ModelOptions
+from personaplex_bridge.web.hosting import hosted
 from tests.live.harness import HOST, standin
 
 WELL = {"PORT": "0"}

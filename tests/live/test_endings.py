@@ -20,13 +20,13 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from personaplex_bridge.errors import StreamError
-from personaplex_bridge.hosting import hosted
 from personaplex_bridge.logs import CallLog
 from personaplex_bridge.record import EndedBy
 from personaplex_bridge.simulator.caller import CallPlan
 from personaplex_bridge.simulator.model import ModelOptions
 from personaplex_bridge.twilio import inbound, outbound
 from personaplex_bridge.twilio.stream import MediaStream
+from personaplex_bridge.web.hosting import hosted
 from tests.live.harness import (
     CALL_SID,
     CLOCK,

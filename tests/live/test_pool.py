@@ -13,9 +13,8 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from personaplex_bridge.clock import LoopClock
-from personaplex_bridge.config import CHAT_PATH, Settings
+from personaplex_bridge.config import Settings
 from personaplex_bridge.errors import ModelBusy, ModelClosed, ModelError, ModelUnavailable
-from personaplex_bridge.hosting import hosted
 from personaplex_bridge.personaplex.prepared import PreparedLine
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.pool import (
@@ -29,6 +28,8 @@ from personaplex_bridge.pool import (
 from personaplex_bridge.simulator.caller import CallPlan
 from personaplex_bridge.simulator.faults import CallFaults
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
+from personaplex_bridge.values import CHAT_PATH, ServerAddress
+from personaplex_bridge.web.hosting import hosted
 from tests.live.harness import HOST, bridge_to, raw_model, standin
 from tests.virtual import in_virtual_time
 
@@ -47,7 +48,9 @@ async def pool_to(
     warm_role: Role | None = TEACHER,
     handshake_timeout_s: float = 30.0,
 ) -> AsyncIterator[ModelPool]:
-    pool = ModelPool(url, capacity, warm_role=warm_role, handshake_timeout_s=handshake_timeout_s)
+    pool = ModelPool(
+        [ServerAddress(url, capacity)], warm_role=warm_role, handshake_timeout_s=handshake_timeout_s
+    )
     async with pool.tended():
         yield pool
 
@@ -185,7 +188,7 @@ async def test_only_the_last_calls_count() -> None:
 @in_virtual_time
 async def test_from_the_webhook_on_the_model_takes_in_its_prompts() -> None:
     async with pooled(warm_role=None) as (pool, model):
-        pool.reserve("CA1", CLERK)
+        await pool.reserve("CA1", CLERK)
         assert pool.free == 0
         await asyncio.sleep(PROMPT_S + 1)
         assert await call(pool, "CA1", CLERK) == 0.0
@@ -196,7 +199,7 @@ async def test_from_the_webhook_on_the_model_takes_in_its_prompts() -> None:
 @in_virtual_time
 async def test_a_call_that_comes_in_the_middle_uses_that_very_connection() -> None:
     async with pooled(warm_role=None) as (pool, model):
-        pool.reserve("CA1", CLERK)
+        await pool.reserve("CA1", CLERK)
         await asyncio.sleep(0.5)
         assert await call(pool, "CA1", CLERK) == pytest.approx(PROMPT_S - 0.5, abs=0.1)
         assert len(model.sessions) == 1
@@ -206,7 +209,7 @@ async def test_a_call_that_comes_in_the_middle_uses_that_very_connection() -> No
 async def test_a_reserved_line_whose_call_never_comes_is_free_again() -> None:
     async with pooled() as (pool, model):
         await asyncio.sleep(PROMPT_S + 1)
-        pool.reserve("CA1", CLERK)
+        await pool.reserve("CA1", CLERK)
         await asyncio.sleep(STREAM_TIMEOUT_S - 0.1)
         assert (pool.free, state(pool)) == (0, BUSY)
         await asyncio.sleep(0.2 + PROMPT_S)
@@ -218,7 +221,7 @@ async def test_a_reserved_line_whose_call_never_comes_is_free_again() -> None:
 async def test_a_reserved_warm_line_whose_call_never_comes_stays_warm() -> None:
     async with pooled() as (pool, model):
         await asyncio.sleep(PROMPT_S + 1)
-        pool.reserve("CA1", TEACHER)
+        await pool.reserve("CA1", TEACHER)
         await asyncio.sleep(STREAM_TIMEOUT_S + 1)
         assert (pool.free, state(pool), len(model.sessions)) == (1, WARM, 1)
 
@@ -243,7 +246,7 @@ async def test_a_webhook_whose_stream_never_comes() -> None:
 @in_virtual_time
 async def test_a_late_call_gets_a_line_all_the_same() -> None:
     async with pooled(warm_role=None) as (pool, model):
-        pool.reserve("CA1", CLERK)
+        await pool.reserve("CA1", CLERK)
         await asyncio.sleep(STREAM_TIMEOUT_S + 1)
         assert await call(pool, "CA1", CLERK) == pytest.approx(PROMPT_S, abs=0.1)
         assert len(model.sessions) == 2
@@ -252,9 +255,9 @@ async def test_a_late_call_gets_a_line_all_the_same() -> None:
 @in_virtual_time
 async def test_a_webhook_that_comes_twice_takes_one_seat_and_waits_anew() -> None:
     async with pooled(capacity=2, warm_role=None) as (pool, model):
-        pool.reserve("CA1", CLERK)
+        await pool.reserve("CA1", CLERK)
         await asyncio.sleep(STREAM_TIMEOUT_S - 1)
-        pool.reserve("CA1", CLERK)
+        await pool.reserve("CA1", CLERK)
         await asyncio.sleep(STREAM_TIMEOUT_S - 1)
         assert pool.free == 1
         assert await call(pool, "CA1", CLERK) == 0.0
@@ -270,11 +273,11 @@ def test_a_webhook_in_the_middle_of_its_own_call_does_not_touch_it(role: Role) -
         async with pooled() as (pool, model):
             async with pool.line("CA1", CLERK) as line:
                 with pytest.raises(ModelBusy):
-                    pool.reserve("CA1", role)
+                    await pool.reserve("CA1", role)
                 await asyncio.sleep(STREAM_TIMEOUT_S + 5)
                 assert (pool.free, state(pool)) == (0, BUSY)
                 with pytest.raises(ModelBusy):
-                    pool.reserve("CA2", CLERK)
+                    await pool.reserve("CA2", CLERK)
                 await line.send_audio(b"\x00")  # it is still open
             assert pool.free == 1
             assert roles(model)[-1] == CLERK.text_prompt
@@ -309,11 +312,11 @@ async def test_nobody_gets_a_line_while_all_are_taken() -> None:
     async with pooled(warm_role=None) as (pool, model):
         async with pool.line("CA1", CLERK):
             with pytest.raises(ModelBusy):
-                pool.reserve("CA2", CLERK)
+                await pool.reserve("CA2", CLERK)
             with pytest.raises(ModelBusy):
                 await call(pool, "CA3", CLERK)
         assert len(model.sessions) == 1
-        pool.reserve("CA2", CLERK)
+        await pool.reserve("CA2", CLERK)
 
 
 @in_virtual_time
@@ -570,7 +573,7 @@ async def _stray_calls(pool: ModelPool, dice: random.Random, number: int) -> Non
         await asyncio.sleep(dice.choice([0, 0.001, 0.5, 3, 20, 100]))
         with contextlib.suppress(ModelBusy):  # as many callers will be
             if dice.random() < 0.7:
-                pool.reserve(sid, role)
+                await pool.reserve(sid, role)
                 await asyncio.sleep(dice.choice([0, 0, 0.3, PROMPT_S, 10, 14.999, 15, 16]))
             if dice.random() < 0.3:
                 continue
@@ -612,7 +615,7 @@ async def _stubborn_calls(pool: ModelPool, dice: random.Random, number: int) -> 
         sid = f"CA{number}-{count}"
         await asyncio.sleep(dice.uniform(0, 60))
         with contextlib.suppress(ModelError):  # the server dies at random
-            pool.reserve(sid, dice.choice([TEACHER, CLERK]))
+            await pool.reserve(sid, dice.choice([TEACHER, CLERK]))
             await asyncio.sleep(dice.choice([0, 0.3, 20]))
             async with pool.line(sid, TEACHER) as line:
                 with contextlib.suppress(TimeoutError):  # the caller hangs up

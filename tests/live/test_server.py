@@ -84,7 +84,7 @@ async def test_the_webhook_of_a_call_begins_its_connection_to_the_model(method: 
 @pytest.mark.parametrize(
     ("settings", "headers", "expected"),
     [
-        (Settings(public_url=PUBLIC), {}, "wss://bridge.example.com/voice/stream"),
+        (Settings(public_urls=(PUBLIC,)), {}, "wss://bridge.example.com/voice/stream"),
         (
             Settings(),
             {"X-Forwarded-Host": "a.ngrok.app", "X-Forwarded-Proto": "https"},
@@ -241,7 +241,7 @@ async def test_health_of_lines_that_are_not_there(warm: bool, lines: dict[str, i
             assert (await response.json())["lines"] == lines
 
 
-SIGNED = Settings(public_url=PUBLIC, twilio_auth_token=TOKEN)
+SIGNED = Settings(public_urls=(PUBLIC,), twilio_auth_tokens=(TOKEN,))
 
 
 async def test_signed_webhooks_pass_and_others_do_not() -> None:
@@ -275,7 +275,7 @@ async def test_signed_media_sockets_pass_and_others_do_not() -> None:
 @in_virtual_time
 async def test_a_whole_signed_call() -> None:
     """Without PUBLIC_URL, signatures are computed from the host that was asked for."""
-    settings = Settings(twilio_auth_token=TOKEN, twilio_account_sid=ACCOUNT_SID)
+    settings = Settings(twilio_auth_tokens=(TOKEN,), twilio_account_sid=ACCOUNT_SID)
     async with full_line(ModelOptions("silence", prompt_ms=0), settings) as (line, _):
         plan = CallPlan(
             line.webhook, b"", auth_token=TOKEN, account_sid=ACCOUNT_SID, hang_up_after_s=0.3

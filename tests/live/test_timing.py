@@ -18,11 +18,9 @@ from personaplex_bridge.audio.playout import loudness
 from personaplex_bridge.audio.ringback import ringback
 from personaplex_bridge.clock import LoopClock
 from personaplex_bridge.config import Settings
-from personaplex_bridge.hosting import hosted
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord, EndedBy
-from personaplex_bridge.server import WEBHOOK_PATH, Bridge
 from personaplex_bridge.simulator import virtual_time
 from personaplex_bridge.simulator.alignment import find_speech
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
@@ -31,6 +29,10 @@ from personaplex_bridge.simulator.faults import CallFaults, Jitter, ModelFaults,
 from personaplex_bridge.simulator.model import ModelOptions
 from personaplex_bridge.simulator.report import PhoneReport
 from personaplex_bridge.simulator.talk import Talk, without_pauses
+from personaplex_bridge.values import ServerAddress
+from personaplex_bridge.web.bridge import Bridge
+from personaplex_bridge.web.hosting import hosted
+from personaplex_bridge.web.webhooks import WEBHOOK_PATH
 from tests.live.harness import HOST, raw_model, speech, standin
 
 PLAIN = Settings(warm_lines=False, barge_in=False, noise_gate="off")
@@ -68,7 +70,7 @@ async def bridge(
     """A bridge's webhook, and the records of its calls."""
     catalogue, records = load_catalogue(), list[CallRecord]()
     warm_role = catalogue.get(settings.persona).role if settings.warm_lines else None
-    pool = ModelPool(url, warm_role=warm_role)
+    pool = ModelPool([ServerAddress(url)], warm_role=warm_role)
     app = Bridge(
         settings, catalogue, pool, records.append, waiting_sound=ring, clock=LoopClock()
     ).application()

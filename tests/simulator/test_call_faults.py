@@ -11,12 +11,12 @@ import pytest
 from aiohttp import web
 
 from personaplex_bridge.clock import LoopClock
-from personaplex_bridge.hosting import hosted
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.faults import CallFaults, Jitter, Spell
 from personaplex_bridge.simulator.report import Cleared, Gap, PhoneReport
 from personaplex_bridge.twilio import inbound, outbound, twiml
 from personaplex_bridge.twilio.inbound import Dtmf, Inbound, Mark, Media, Stop
+from personaplex_bridge.web.hosting import hosted
 from tests.virtual import run_cleanly
 
 HOST = "127.0.0.1"

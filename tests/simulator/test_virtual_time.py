@@ -14,12 +14,12 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from personaplex_bridge.clock import LoopClock
-from personaplex_bridge.hosting import hosted
 from personaplex_bridge.simulator import virtual_time
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.report import PhoneReport
 from personaplex_bridge.simulator.virtual_time import Stalled
 from personaplex_bridge.twilio import twiml
+from personaplex_bridge.web.hosting import hosted
 from tests.virtual import in_virtual_time
 
 HOST = "127.0.0.1"

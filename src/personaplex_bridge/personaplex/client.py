@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 
-from personaplex_bridge.config import LOOPBACK_HOSTS
 from personaplex_bridge.errors import ModelClosed, ModelUnavailable
 from personaplex_bridge.personaplex.messages import Message
 from personaplex_bridge.personaplex.protocol import LineProtocol, LineState
 from personaplex_bridge.personaplex.voices import Role, chat_url
+from personaplex_bridge.values import LOOPBACK_HOSTS
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Longest message read from the model; its own are under 500 bytes."""

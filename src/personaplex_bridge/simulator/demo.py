@@ -20,12 +20,10 @@ import numpy as np
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.files import read_as_mulaw, write_wav
 from personaplex_bridge.audio.ringback import waiting_sound
-from personaplex_bridge.config import CHAT_PATH, Settings
-from personaplex_bridge.hosting import hosted
+from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord, phrases
-from personaplex_bridge.server import WEBHOOK_PATH, Bridge
 from personaplex_bridge.simulator.alignment import Match, find_speech
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.conversation import ModelSession
@@ -33,6 +31,10 @@ from personaplex_bridge.simulator.faults import NO_CALL_FAULTS, CallFaults
 from personaplex_bridge.simulator.ledger import Ledger, count_frames
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.simulator.report import PhoneReport
+from personaplex_bridge.values import CHAT_PATH, ServerAddress
+from personaplex_bridge.web.bridge import Bridge
+from personaplex_bridge.web.hosting import hosted
+from personaplex_bridge.web.webhooks import WEBHOOK_PATH
 
 HOST = "127.0.0.1"
 PROGRESS_S = 0.2
@@ -95,7 +97,7 @@ async def _call(speech: bytes, options: DemoOptions, settings: Settings) -> Demo
         # As `serve` makes them, but for the address. The call comes at once: a line that is to be
         # warm is so only if the model takes in its prompts faster than the phone connects.
         pool = ModelPool(
-            f"ws://{HOST}:{model_port}{CHAT_PATH}",
+            [ServerAddress(f"ws://{HOST}:{model_port}{CHAT_PATH}")],
             handshake_timeout_s=settings.handshake_timeout_s,
             warm_role=persona.role if settings.warm_lines else None,
         )

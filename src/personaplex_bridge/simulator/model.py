@@ -18,13 +18,13 @@ from aiohttp import WSMsgType, web
 
 from personaplex_bridge import logs
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
-from personaplex_bridge.config import CHAT_PATH
 from personaplex_bridge.personaplex.messages import Handshake, serialize
 from personaplex_bridge.personaplex.voices import VOICES
 from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.behaviours import Behaviour
 from personaplex_bridge.simulator.conversation import Conversation, ModelSession
 from personaplex_bridge.simulator.faults import NO_MODEL_FAULTS, ModelFaults
+from personaplex_bridge.values import CHAT_PATH
 
 PROMPT_STEP_S = 0.055
 """One step of the model while it takes in its prompts; it eats one message a step."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
-from personaplex_bridge.config import LOOPBACK_HOSTS
 from personaplex_bridge.errors import BridgeError
 from personaplex_bridge.twilio.twiml import fits_parameter
+from personaplex_bridge.values import LOOPBACK_HOSTS
 
 MAX_TWIML_BYTES = 64 * 1024
 

@@ -14,9 +14,6 @@ from personaplex_bridge.twilio.inbound import Inbound, Start
 from personaplex_bridge.twilio.outbound import Clear, Outbound, PlayMedia, SendMark, serialize
 from personaplex_bridge.twilio.protocol import StreamProtocol
 
-MAX_MESSAGE_BYTES = 64 * 1024
-"""Longest WebSocket message read from Twilio, whose own are under 500 bytes."""
-
 SEND_TIMEOUT_S = 10.0
 """A socket that takes nothing for so long has nobody at the other end."""
 

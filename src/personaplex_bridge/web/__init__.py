@@ -1,0 +1,1 @@
+"""What Twilio and operators reach over HTTP: webhooks, the media socket, health."""
