@@ -168,6 +168,12 @@ class Peer:
             self._frames += 1
             await asyncio.sleep(0.02)
 
+    async def burst(self, frames: int, payload: bytes = b"\xff" * 160) -> None:
+        """The next frames, all at once."""
+        for _ in range(frames):
+            await self.send(media(self._frames, payload))
+            self._frames += 1
+
     async def close_code(self, within_s: float = 3.0) -> int | None:
         """The code the bridge closes with; it has three seconds to."""
         async with asyncio.timeout(within_s):
