@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "config": ({"errors", "values"}, set()),
     "clock": ({"errors"}, set()),
     "logs": (set(), set()),
+    "signals": (set(), set()),
     "record": (set(), set()),
     "twilio": ({"errors", "config", "values", "logs"}, {"aiohttp", "orjson", "twilio"}),
     "personaplex": ({"errors", "config", "values", "logs"}, {"websockets"}),

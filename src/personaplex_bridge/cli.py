@@ -250,7 +250,7 @@ def _standin(arguments: argparse.Namespace) -> int:
 
 
 async def _serve_standin(arguments: argparse.Namespace) -> None:
-    from personaplex_bridge.serve import until_signal
+    from personaplex_bridge.signals import until_signal
     from personaplex_bridge.simulator.model import ModelServer
     from personaplex_bridge.web.hosting import hosted
 

@@ -118,6 +118,11 @@ class ModelPool:
         return sum(seat.taken_for is None for seat in self._seats)
 
     @property
+    def is_taken(self) -> bool:
+        """Whether any call has a line, or is to get one."""
+        return any(seat.taken_for is not None for seat in self._seats)
+
+    @property
     def states(self) -> Counter[SeatState]:
         """How many seats are in which state."""
         return Counter(seat.state for seat in self._seats)
