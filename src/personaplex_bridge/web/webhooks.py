@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from personaplex_bridge import logs
-from personaplex_bridge.errors import ModelBusy
+from personaplex_bridge.errors import ModelBusy, ModelUnavailable
 from personaplex_bridge.personas import Choice
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.twilio import twiml
@@ -44,7 +44,7 @@ class Webhooks:
             _log.warning("webhook: %s", warning)
         try:
             await self._pool.reserve(asked.get("CallSid", ""), choice.role)
-        except ModelBusy as error:
+        except (ModelBusy, ModelUnavailable) as error:
             _log.warning("turned a call away: %s", error)
             return _xml(twiml.reject_busy())
         stream_url = self._access.stream_base(request) + STREAM_PATH
