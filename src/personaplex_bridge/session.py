@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from personaplex_bridge.accounts import count_downlink, count_uplink
@@ -32,7 +32,8 @@ MAX_KEYS = 100
 NORMAL, GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
 
 
-ChooseRole = Callable[[Mapping[str, str]], Choice]
+Admit = Callable[[Start], Choice]
+"""Lets a call in and says who the model is to be; raises StreamError if it isn't let in."""
 
 
 class _CallOver(Exception):
@@ -54,7 +55,7 @@ class BridgeSession:
         self,
         stream: MediaStream,
         connect: Connect,
-        choose_role: ChooseRole,
+        admit: Admit,
         settings: Settings,
         log: Log,
         *,
@@ -64,7 +65,7 @@ class BridgeSession:
         self.record = CallRecord()
         self._stream = stream
         self._connect = connect
-        self._choose_role = choose_role
+        self._admit = admit
         self._waiting_sound = waiting_sound
         self._settings = settings
         self._log = log
@@ -116,7 +117,7 @@ class BridgeSession:
 
     def _open_record(self, start: Start) -> Choice:
         self._began_s = self._clock.now()
-        choice = self._choose_role(start.custom_parameters)
+        choice = self._admit(start)
         for warning in choice.warnings:
             self._log.warning("%s", warning)
         self.record.call_sid, self.record.stream_sid = start.call_sid, start.stream_sid

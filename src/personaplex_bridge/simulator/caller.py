@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import ClientWebSocketResponse, WSMsgType
 from multidict import MultiDict
-from yarl import URL
 
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE
@@ -27,6 +26,7 @@ from personaplex_bridge.simulator.link import Link
 from personaplex_bridge.simulator.obey import ConnectStream, Hangup, Reject, Say, read_twiml
 from personaplex_bridge.simulator.playout import PlayoutOverflow
 from personaplex_bridge.simulator.report import PhoneReport
+from personaplex_bridge.simulator.route import DIRECT, Route
 from personaplex_bridge.twilio import inbound, outbound, signature
 from personaplex_bridge.twilio.outbound import Clear, PlayMedia, SendMark
 
@@ -62,6 +62,7 @@ class CallPlan:
     patience_s: float = 30.0
     """How much longer than their own speech the caller stays at most."""
     faults: CallFaults = NO_CALL_FAULTS
+    route: Route = DIRECT
 
 
 class PhoneCall:
@@ -122,7 +123,7 @@ class PhoneCall:
         timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
         try:
             async with http.post(
-                URL(plan.webhook_url, encoded=True),  # as it is: the signature covers it so
+                plan.route.target(plan.webhook_url),
                 data=form,
                 headers=self._signed(plan.webhook_url, form),
                 timeout=timeout,
@@ -140,8 +141,12 @@ class PhoneCall:
             await self._clock.sleep_until(self._clock.now() + wait_s)
 
     def _signed(self, url: str, form: Mapping[str, str]) -> MultiDict[str]:
-        token = self._plan.auth_token
-        return MultiDict({signature.HEADER: signature.sign(token, url, form)} if token else {})
+        """The headers of a request to a URL."""
+        route, token = self._plan.route, self._plan.auth_token
+        headers = MultiDict(route.headers(url))
+        if token:
+            headers[signature.HEADER] = signature.sign(token, route.signed_form(url), form)
+        return headers
 
     async def _talk(
         self, http: aiohttp.ClientSession, url: str, parameters: dict[str, str]
@@ -149,7 +154,8 @@ class PhoneCall:
         # Twilio signs the wss form of the URL, whatever is spoken here on the loopback address.
         headers = self._signed(urlsplit(url)._replace(scheme="wss").geturl(), {})
         try:
-            socket = await http.ws_connect(URL(url, encoded=True), headers=headers, compress=0)
+            target = self._plan.route.target(url)
+            socket = await http.ws_connect(target, headers=headers, compress=0)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise CallFailed(f"no media socket at {url}: {error}") from error
         async with socket:
