@@ -107,6 +107,8 @@ def test_start_without_parameters_and_tracks() -> None:
         ('{"event":null}', "unknown-event"),
         ('{"event":["media"]}', "unknown-event"),
         ('{"event":"Media"}', "unknown-event"),
+        # As deep as JSON is read, which is deeper than Python shows it.
+        ('{"event":' + "[" * 1020 + "]" * 1020 + "}", "unknown-event"),
         ('{"event":"media"}', "bad-field"),
         ('{"event":"media","media":[]}', "bad-field"),
     ],

@@ -94,6 +94,14 @@ def encode_payload(payload: bytes) -> str:
     return binascii.b2a_base64(payload, newline=False).decode()
 
 
+def unknown_event(name: object) -> MessageError:
+    """For what no event is called. Of a name that is no text only the type is told: a list may
+    be nested deeper than Python can show.
+    """
+    shown = repr(name[:60]) if isinstance(name, str) else f"a name of type {type(name).__name__}"
+    return MessageError("unknown-event", shown)
+
+
 def _wrong(name: str, expected: str, value: object) -> MessageError:
     got = "nothing" if value is None else type(value).__name__
     return MessageError("bad-field", f"{name} must be {expected}, got {got}")

@@ -19,6 +19,7 @@ from personaplex_bridge.twilio.fields import (
     object_field,
     payload_field,
     text_field,
+    unknown_event,
 )
 
 
@@ -79,7 +80,7 @@ def parse(text: str | bytes) -> Outbound:
             _only(message, "event", "streamSid")
             return Clear(text_field(message, "streamSid"))
         case other:
-            raise MessageError("unknown-event", repr(other)[:80])
+            raise unknown_event(other)
 
 
 def _exactly(message: Json, body_name: str, field_name: str) -> Json:
