@@ -130,6 +130,19 @@ def test_concealing_takes_as_long_as_the_last_packet(frame_ms: int) -> None:
     assert len(decoder.conceal()) == 8 * frame_ms
 
 
+@pytest.mark.parametrize("application", Application)
+def test_after_a_reset_a_decoder_is_as_new(application: Application) -> None:
+    packets = packets_of(speech_like(0.5, 8000), encoder(8000, application, frame_ms=60))
+    decoder, fresh = OpusDecoder(8000), OpusDecoder(8000)
+    for packet in packets:
+        decoder.decode(packet)
+    decoder.reset()
+    assert len(decoder.conceal()) == 160
+    decoder.reset()
+    for packet in packets:
+        assert np.array_equal(decoder.decode(packet), fresh.decode(packet))
+
+
 def test_silence_is_a_packet_like_any_other() -> None:
     using, decoder = encoder(), OpusDecoder(8000)
     for _ in range(100):
