@@ -110,7 +110,7 @@ def test_a_corrupt_or_empty_packet_raises_and_the_next_is_decoded(packet: bytes)
     assert len(decoder.decode(using.encode(speech_like(0.02, 8000)))) == 160
 
 
-@pytest.mark.parametrize("packet", [b"\x03", b""])
+@pytest.mark.parametrize("packet", [b"\x03", b"", CORRUPT])
 def test_length_of_a_packet_whose_header_makes_no_sense(packet: bytes) -> None:
     with pytest.raises(OpusError):
         packet_samples(packet, 48_000)

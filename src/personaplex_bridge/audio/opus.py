@@ -162,6 +162,8 @@ def packet_samples(packet: bytes, sample_rate_hz: int) -> int:
     """
     samples: int = _packet_samples(packet, len(packet), sample_rate_hz)
     _check(samples, "packet length")
+    if samples == 0:  # code 3 with no frames, which RFC 6716, section 3.2.5 forbids
+        raise OpusError("a packet without frames")
     return samples
 
 
