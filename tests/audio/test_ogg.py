@@ -211,6 +211,14 @@ def test_a_stream_that_begins_again_misses_nothing() -> None:
     assert {packet.lost for packet in packets} == {0}
 
 
+def test_what_was_missing_at_the_end_of_a_stream_is_not_missed_in_the_next() -> None:
+    """Here the hole comes before a page on which no packet ends."""
+    one, two, _ = three_pages()
+    unfinished = Page(b"\xff", data(255), granule=NO_PACKET_ENDS, sequence=9).to_bytes()
+    packets = OggReader().feed(one + unfinished + one + two)
+    assert [packet.lost for packet in packets] == [0, 0, 0, 0]
+
+
 def test_pages_of_other_streams_are_not_missing_ones() -> None:
     one, two, three = three_pages()
     foreign = page_of(b"foreign", serial=2, sequence=7).to_bytes()

@@ -58,7 +58,9 @@ _GOES_ON = 255
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One packet; `first` when it begins a logical stream. `lost` pages are missing before it."""
+    """One packet; `first` when it begins a logical stream. `lost` pages of the same stream are
+    missing before it.
+    """
 
     data: bytes
     first: bool
@@ -147,7 +149,7 @@ class OggReader:
             return False
         if begins:
             _begin(self._stream, serial)
-            self._serial, self._unfinished = serial, 0
+            self._serial, self._unfinished, self._lost = serial, 0, 0
         elif bool(flags & _CONTINUED) is not (self._unfinished > 0):
             self._forget("broken-packet")
         if _library.ogg_stream_pagein(self._stream, self._page) != 0:
