@@ -33,8 +33,8 @@ input that breaks this is saved, and the exit code is 1.
 
 _EPILOG = """\
 examples:
-  ./scripts/fuzz                                  every target, a minute or two
-  ./scripts/fuzz --executions 2000000             the long run, an hour or two
+  ./scripts/fuzz                                  every target, a few minutes
+  ./scripts/fuzz --executions 2000000             the long run, an hour or so
   ./scripts/fuzz twilio --seconds 60 --corpus corpus
                                                   one target; what is learned is kept in corpus/
   ./scripts/fuzz --replay fuzz/failures/twilio-0123456789ab

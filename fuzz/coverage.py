@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAX_INPUT_BYTES = 2048
 """Longest input made. Sockets take messages of 64 KiB, but short ones find more in the time."""
 MAX_MEMORY_MB = 1024
-"""The process with its libraries has 150 MB or so: beyond this, something grows."""
+"""The process with its libraries has 60 MB or so: beyond this, something grows."""
 MAX_INPUT_S = 10
 """An input that takes longer is a failure."""
 
