@@ -184,6 +184,14 @@ def test_bad_payloads(payload: str, reason: str) -> None:
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("name", ["\x7f" * 70, "\U000e0001" * 70, "x" * 50_000, "\n"])
+def test_an_unknown_event_is_told_in_one_short_line(name: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        parse(json.dumps({"event": name}))
+    assert len(str(caught.value)) < 100
+    assert str(caught.value).isprintable()
+
+
 def test_a_minute_of_payload_is_accepted() -> None:
     minute = b"\x00" * 60 * 8000
     event = parse(_changed(MEDIA, ["media"], "payload", base64.b64encode(minute).decode()))

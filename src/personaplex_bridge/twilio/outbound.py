@@ -18,6 +18,7 @@ from personaplex_bridge.twilio.fields import (
     load,
     object_field,
     payload_field,
+    shown,
     text_field,
     unknown_event,
 )
@@ -93,4 +94,4 @@ def _exactly(message: Json, body_name: str, field_name: str) -> Json:
 def _only(message: Json, *names: str) -> None:
     extra = sorted(set(message) - set(names))
     if extra:
-        raise MessageError("bad-field", f"extra field {extra[0]!r}")
+        raise MessageError("bad-field", f"extra field {shown(extra[0])}")
