@@ -56,8 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     _write(options.results, _described(options, outcomes))
     print(_table(outcomes))
-    saved = [_save(options.failures, name, found) for name, found in outcomes.items()]
-    return 1 if any(saved) else 0
+    return 1 if any(found.failure for found in outcomes.values()) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,6 +96,7 @@ def _fuzz(options: argparse.Namespace) -> dict[str, Outcome]:
             outcomes[name] = coverage.run(name, begin, budget, options.corpus, progress)
         else:
             outcomes[name] = mutation.run(TARGETS[name], begin, budget, progress)
+        _save(options.failures, name, outcomes[name])
     return outcomes
 
 
@@ -133,16 +133,15 @@ def _table(outcomes: dict[str, Outcome]) -> str:
     return "\n".join(rows)
 
 
-def _save(folder: Path, target: str, outcome: Outcome) -> bool:
+def _save(folder: Path, target: str, outcome: Outcome) -> None:
     """Keep the input that failed, if one did."""
     if outcome.failure is None:
-        return False
+        return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{target}-{hashlib.sha256(outcome.failure.data).hexdigest()[:12]}"
     path.write_bytes(outcome.failure.data)
     print(f"{target}: {outcome.failure.why}")
-    print(f"see it again: ./scripts/fuzz --replay {path}")
-    return True
+    print(f"see it again: ./scripts/fuzz --replay {path}", flush=True)
 
 
 def _replay(path: Path, targets: list[str]) -> int:
