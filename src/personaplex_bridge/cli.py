@@ -240,7 +240,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     given = {"HOST": arguments.host, "PORT": arguments.port}
     settings = _settings({name: value for name, value in given.items() if value is not None})
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.secrets)
     _run(serve(settings))
     return 0
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from personaplex_bridge import values
 from personaplex_bridge.errors import ConfigError, WrongValue
@@ -112,6 +113,13 @@ class Settings:
     def public_url(self) -> str | None:
         """The bridge's own address, as Twilio sees it."""
         return self.public_urls[0] if self.public_urls else None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What may not leave in a line of a log: tokens, a password, people's numbers."""
+        password = urlsplit(self.leases_url or "").password or ""
+        secrets = (*self.twilio_auth_tokens, password, unquote(password), self.forward_to or "")
+        return tuple(secret for secret in secrets if secret)
 
     @property
     def servers(self) -> tuple[ServerAddress, ...]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from personaplex_bridge.config import Settings, read_settings
 from personaplex_bridge.errors import AudioError, ConfigError, PersonaError
+from personaplex_bridge.values import LOOPBACK_HOSTS
 
 PROBE_TIMEOUT_S = 5.0
 LEAST_PYTHON = (3, 11)
@@ -160,13 +161,30 @@ def _twilio(settings: Settings) -> list[Finding]:
     url = settings.public_url or "not set: taken from each request's forwarded host"
     findings = [Finding("PUBLIC_URL", url)]
     if settings.twilio_auth_tokens:
-        findings.append(Finding("TWILIO_AUTH_TOKEN", "set: signatures are checked"))
+        number = len(settings.twilio_auth_tokens)
+        several = f", {number} tokens: take the old ones out when Twilio has the new" * (number > 1)
+        findings.append(Finding("TWILIO_AUTH_TOKEN", f"set: signatures are checked{several}"))
     elif settings.twilio_account_sid is not None or settings.public_url is not None:
         mend = "set it (Twilio's console shows it), or anyone who finds the address can call"
         findings.append(Finding("TWILIO_AUTH_TOKEN", "not set", mend))
     else:
         findings.append(Finding("TWILIO_AUTH_TOKEN", "not set (fine on this machine alone)"))
+    if settings.allow_unsigned:
+        findings.append(_unsigned(settings))
+    everyone = [str(network) for network in settings.trusted_proxies if network.prefixlen == 0]
+    if everyone:
+        mend = "name your proxies' own addresses: now anyone's X-Forwarded headers are believed"
+        findings.append(Finding("TRUSTED_PROXIES", ", ".join(everyone), mend))
     return findings
+
+
+def _unsigned(settings: Settings) -> Finding:
+    if settings.twilio_auth_tokens:
+        return Finding("ALLOW_UNSIGNED", "yes, which does nothing: TWILIO_AUTH_TOKEN is set")
+    if settings.host in LOOPBACK_HOSTS:
+        return Finding("ALLOW_UNSIGNED", f"yes, which {settings.host} doesn't need")
+    mend = "set TWILIO_AUTH_TOKEN, and take it out: it is for closed networks only"
+    return Finding("ALLOW_UNSIGNED", f"yes: anyone who reaches {settings.host} can call", mend)
 
 
 async def _model_servers(settings: Settings) -> list[Finding]:

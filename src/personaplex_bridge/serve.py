@@ -14,7 +14,7 @@ from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import ModelPool
-from personaplex_bridge.values import CHAT_PATH, ServerAddress
+from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import hosted
 from personaplex_bridge.web.webhooks import WEBHOOK_PATH
@@ -48,7 +48,8 @@ async def serve(settings: Settings) -> None:
         )
         bridge = Bridge(settings, catalogue, pool, waiting_sound=sound)
         app = bridge.application()
-        port = await stack.enter_async_context(hosted(app, settings.host, settings.port))
+        site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
+        port = await stack.enter_async_context(site)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         base = settings.public_url or f"http://{host}:{port}"
         for server in servers:
@@ -56,11 +57,23 @@ async def serve(settings: Settings) -> None:
         _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
         if settings.public_url is None:
             _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
-        if not settings.twilio_auth_tokens:
-            _log.warning("TWILIO_AUTH_TOKEN is not set: anyone who finds this address can call")
+        _warn_of_open_doors(settings)
         _spare_the_collector()
         await until_signal()
         _log.info("shutting down: ending %d calls", len(bridge.records))
+
+
+def _warn_of_open_doors(settings: Settings) -> None:
+    """Loudly: at every LOG_LEVEL."""
+    if settings.twilio_auth_tokens:
+        return
+    what = "TWILIO_AUTH_TOKEN is not set, so NOBODY IS ASKED WHO THEY ARE"
+    if settings.host not in LOOPBACK_HOSTS:
+        _log.critical("%s: anyone who reaches %s can call (ALLOW_UNSIGNED)", what, settings.host)
+    if settings.public_url is not None:
+        _log.critical("%s: anyone who finds %s can call", what, settings.public_url)
+    if settings.host in LOOPBACK_HOSTS and settings.public_url is None:
+        _log.warning("TWILIO_AUTH_TOKEN is not set: anyone on this machine can call")
 
 
 def _spare_the_collector() -> None:

@@ -63,7 +63,8 @@ class ModelLine(Protocol):
 
 Connect = Callable[[str, Role], AbstractAsyncContextManager[ModelLine]]
 """A call's line to the model, by the call's SID; entering it waits until the model is ready."""
-ChooseRole = Callable[[Mapping[str, str]], Choice]
+Admit = Callable[[Start], Choice]
+"""Lets a call in and says who the model is to be; raises StreamError if it isn't let in."""
 
 
 class _CallOver(Exception):
@@ -85,7 +86,7 @@ class BridgeSession:
         self,
         stream: MediaStream,
         connect: Connect,
-        choose_role: ChooseRole,
+        admit: Admit,
         settings: Settings,
         log: Log,
         *,
@@ -95,7 +96,7 @@ class BridgeSession:
         self.record = CallRecord()
         self._stream = stream
         self._connect = connect
-        self._choose_role = choose_role
+        self._admit = admit
         self._waiting_sound = waiting_sound
         self._log = log
         self._clock = clock
@@ -147,7 +148,7 @@ class BridgeSession:
 
     def _open_record(self, start: Start) -> Choice:
         self._began_s = self._clock.now()
-        choice = self._choose_role(start.custom_parameters)
+        choice = self._admit(start)
         for warning in choice.warnings:
             self._log.warning("%s", warning)
         self.record.call_sid, self.record.stream_sid = start.call_sid, start.stream_sid

@@ -98,7 +98,7 @@ async def bridge_to(
     bridge = Bridge(
         settings, catalogue, pool, records.put_nowait, waiting_sound=waiting_sound, clock=clock
     )
-    async with hosted(bridge.application(), HOST, 0) as port:
+    async with hosted(bridge.application(), HOST, 0, settings.max_header_bytes) as port:
         yield Line(port, bridge, records)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import aiohttp
 from multidict import MultiDict
-from yarl import URL
 
 from personaplex_bridge.audio.files import read_as_mulaw
 from personaplex_bridge.errors import AudioError
@@ -55,7 +54,7 @@ class Asking:
         }
         try:
             async with self._http.post(
-                URL(url, encoded=True),  # as it is: the signature covers it so
+                plan.route.target(url),
                 data=form,
                 headers=self.signed(url, form),
                 timeout=aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S),
@@ -77,7 +76,10 @@ class Asking:
             return kept
         timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
         try:
-            async with self._http.get(URL(url, encoded=True), timeout=timeout) as response:
+            route = self._plan.route
+            async with self._http.get(
+                route.target(url), headers=route.headers(url), timeout=timeout
+            ) as response:
                 data = await response.read()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise CallFailed(f"no sound at {url}: {error}") from error
@@ -94,6 +96,9 @@ class Asking:
         return mulaw
 
     def signed(self, url: str, form: Mapping[str, str]) -> MultiDict[str]:
-        """The signature's header, if the plan has a token."""
-        token = self._plan.auth_token
-        return MultiDict({signature.HEADER: signature.sign(token, url, form)} if token else {})
+        """The headers of a request to a URL: the signature, if the plan has a token."""
+        route, token = self._plan.route, self._plan.auth_token
+        headers = MultiDict(route.headers(url))
+        if token:
+            headers[signature.HEADER] = signature.sign(token, route.signed_form(url), form)
+        return headers

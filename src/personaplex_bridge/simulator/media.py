@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 from aiohttp import ClientWebSocketResponse, WSMsgType
-from yarl import URL
 
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE
@@ -57,7 +56,8 @@ class PhoneStream:
             CallFailed: the socket can't be opened.
         """
         try:
-            socket = await http.ws_connect(URL(url, encoded=True), headers=headers, compress=0)
+            target = self._plan.route.target(url)
+            socket = await http.ws_connect(target, headers=headers, compress=0)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise CallFailed(f"no media socket at {url}: {error}") from error
         async with socket:

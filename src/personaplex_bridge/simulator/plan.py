@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from personaplex_bridge.errors import BridgeError
 from personaplex_bridge.simulator.faults import NO_CALL_FAULTS, CallFaults
+from personaplex_bridge.simulator.route import DIRECT, Route
 
 NO_ACCOUNT = "AC" + "0" * 32
 
@@ -34,3 +35,4 @@ class CallPlan:
     message_s: float = 5.0
     """How long the caller speaks if they are asked for a message; 0: not at all."""
     faults: CallFaults = NO_CALL_FAULTS
+    route: Route = DIRECT

@@ -13,16 +13,24 @@ from aiohttp import web
 from personaplex_bridge import logs
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
-from personaplex_bridge.personas import Catalogue, choose
+from personaplex_bridge.personas import Catalogue, Choice, choose
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.session import BridgeSession
+from personaplex_bridge.twilio.inbound import Start
 from personaplex_bridge.twilio.stream import MediaStream
 from personaplex_bridge.web.access import Access
+from personaplex_bridge.web.hosting import vouch_for
+from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
 from personaplex_bridge.web.webhooks import STREAM_PATH, Webhooks
 
 CLOSE_TIMEOUT_S = 0.5
 """How long Twilio may take to answer a close frame."""
+
+PING_AFTER_S = 25.0
+"""When nothing has come along a media socket for so long it is pinged; it has half as long again to
+answer. So a half-open one is found within 40 s.
+"""
 
 SHUTDOWN_TIMEOUT_S = 2.0
 """How long ending the calls in progress may take."""
@@ -45,9 +53,11 @@ class Bridge:
     ) -> None:
         self._settings = settings
         self._pool = pool
-        self._access = Access(settings)
+        self._access = Access(settings, clock)
+        # Without Twilio's token nobody can tell Twilio from others, and one of ours proves nothing.
+        self._tickets = Tickets(clock) if settings.twilio_auth_tokens else None
         self._choose = partial(choose, catalogue, settings.persona)
-        self._webhooks = Webhooks(self._access, pool, self._choose)
+        self._webhooks = Webhooks(self._access, pool, self._choose, self._tickets)
         self._on_call_over = on_call_over
         self._waiting_sound = waiting_sound
         self._clock = clock
@@ -76,12 +86,13 @@ class Bridge:
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             max_msg_size=self._settings.max_message_bytes,
+            heartbeat=PING_AFTER_S,
             compress=False,
             decode_text=False,  # orjson reads bytes
         )
         await socket.prepare(request)
         if request.transport is not None:  # else it is gone already
-            await self._run_call(socket, request.transport)
+            await self._run_call(request, socket, request.transport)
         return socket
 
     async def tell_health(self, _request: web.Request) -> web.Response:
@@ -92,13 +103,16 @@ class Bridge:
         return web.json_response(body)
 
     async def _run_call(
-        self, socket: web.WebSocketResponse, transport: asyncio.WriteTransport
+        self,
+        request: web.Request,
+        socket: web.WebSocketResponse,
+        transport: asyncio.WriteTransport,
     ) -> None:
         log = logs.CallLog(next(self._numbers))
         session = BridgeSession(
             MediaStream(socket, transport, log),
             self._pool.line,
-            self._choose,
+            partial(self._admit, request),
             self._settings,
             log,
             waiting_sound=self._waiting_sound,
@@ -113,6 +127,19 @@ class Bridge:
             del self._calls[task]
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
+
+    def _admit(self, request: web.Request, start: Start) -> Choice:
+        """Let a stream in that its own webhook has sent.
+
+        Raises:
+            StreamRefused: it brings no token, or not its own.
+        """
+        parameters = dict(start.custom_parameters)
+        token = parameters.pop(TOKEN_PARAMETER, "")
+        if self._tickets is not None:
+            self._tickets.redeem(token, start.call_sid, parameters)
+        vouch_for(request)
+        return self._choose(parameters)
 
     async def _tend_pool(self, _app: web.Application) -> AsyncIterator[None]:
         async with self._pool.tended():

@@ -13,6 +13,7 @@ from personaplex_bridge.personas import Choice
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.twilio import twiml
 from personaplex_bridge.web.access import Access
+from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
 
 WEBHOOK_PATH = "/voice/inbound"
 STREAM_PATH = "/voice/stream"
@@ -26,10 +27,13 @@ _log = logging.getLogger(logs.NAME)
 class Webhooks:
     """The routes that answer with TwiML."""
 
-    def __init__(self, access: Access, pool: ModelPool, choose: Choose) -> None:
+    def __init__(
+        self, access: Access, pool: ModelPool, choose: Choose, tickets: Tickets | None
+    ) -> None:
         self._access = access
         self._pool = pool
         self._choose = choose
+        self._tickets = tickets
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes to an application's."""
@@ -42,13 +46,20 @@ class Webhooks:
         choice = self._choose(request.query, asked.get("To", ""))
         for warning in choice.warnings:
             _log.warning("webhook: %s", warning)
+        call_sid = asked.get("CallSid", "")
         try:
-            await self._pool.reserve(asked.get("CallSid", ""), choice.role)
+            await self._pool.reserve(call_sid, choice.role)
         except ModelBusy as error:
             _log.warning("turned a call away: %s", error)
             return _xml(twiml.reject_busy())
         stream_url = self._access.stream_base(request) + STREAM_PATH
-        return _xml(twiml.connect_stream(stream_url, choice.parameters))
+        return _xml(twiml.connect_stream(stream_url, self._with_token(call_sid, choice.parameters)))
+
+    def _with_token(self, call_sid: str, parameters: dict[str, str]) -> dict[str, str]:
+        """The parameters of a call's stream, and the one-time token that lets it in."""
+        if self._tickets is None:
+            return parameters
+        return {**parameters, TOKEN_PARAMETER: self._tickets.issue(call_sid, parameters)}
 
 
 def _xml(document: str) -> web.Response:
