@@ -13,7 +13,7 @@ from personaplex_bridge import logs
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
-from personaplex_bridge.pool import ModelPool
+from personaplex_bridge.pool import make_pool
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import hosted
@@ -40,12 +40,7 @@ async def serve(settings: Settings) -> None:
         if not servers:
             standin = _own_standin(settings.personaplex_capacity)
             servers = (await stack.enter_async_context(standin),)
-        pool = ModelPool(
-            servers,
-            tls_verify=settings.personaplex_tls_verify,
-            handshake_timeout_s=settings.handshake_timeout_s,
-            warm_role=persona.role if settings.warm_lines else None,
-        )
+        pool = make_pool(settings, servers, persona.role)
         bridge = Bridge(settings, catalogue, pool, waiting_sound=sound)
         app = bridge.application()
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)

@@ -24,7 +24,7 @@ from personaplex_bridge.audio.oggopus import opus_head, opus_tags
 from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import Catalogue, load_catalogue
-from personaplex_bridge.pool import ModelPool
+from personaplex_bridge.pool import make_pool
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.account import TwilioAccount
@@ -89,11 +89,10 @@ async def bridge_to(
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
-    pool = ModelPool(
+    pool = make_pool(
+        dataclasses.replace(settings, personaplex_tls_verify=False),
         [ServerAddress(server, settings.personaplex_capacity)],
-        tls_verify=False,
-        handshake_timeout_s=settings.handshake_timeout_s,
-        warm_role=catalogue.get(settings.persona).role if settings.warm_lines else None,
+        catalogue.get(settings.persona).role,
     )
     bridge = Bridge(
         settings, catalogue, pool, records.put_nowait, waiting_sound=waiting_sound, clock=clock

@@ -231,7 +231,7 @@ async def test_every_line_is_taken_when_the_stream_comes(call_sid: str) -> None:
             assert await second.close_code(AT_ONCE_S) == 1013
         record = await line.record()
         assert record.ending is not None
-        assert record.ending.reason == "every line to the model server is taken"
+        assert record.ending.reason == "every line to the model servers is taken"
         await first.speak(4)
         await until(lambda: model.sessions[0].frames_out == 3, AT_ONCE_S)
         await first.send(stop())
