@@ -27,6 +27,7 @@ from personaplex_bridge.personas import Catalogue, load_catalogue
 from personaplex_bridge.pool import make_pool
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.simulator import behaviours
+from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.simulator.report import PhoneReport
@@ -56,6 +57,7 @@ class Line:
     port: int
     bridge: Bridge
     records: asyncio.Queue[CallRecord] = field(default_factory=asyncio.Queue)
+    account: TwilioAccount = field(default_factory=TwilioAccount)
 
     @property
     def webhook(self) -> str:
@@ -71,7 +73,8 @@ class Line:
 
     async def call(self, plan: CallPlan, clock: Clock = CLOCK) -> PhoneReport:
         """A whole call."""
-        return await PhoneCall(dataclasses.replace(plan, webhook_url=self.webhook), clock).run()
+        plan = dataclasses.replace(plan, webhook_url=self.webhook)
+        return await PhoneCall(plan, clock, self.account).run()
 
 
 @asynccontextmanager
