@@ -50,7 +50,7 @@ ABOVE = {"cli", "doctor", "serve", "simulator.demo", "__main__", ""}
 SYNCHRONOUS = {
     *("audio", "personas", "personaplex.messages", "personaplex.protocol", "personaplex.text"),
     *("personaplex.voices", "twilio.fields", "twilio.inbound", "twilio.outbound"),
-    *("twilio.protocol", "twilio.signature", "twilio.twiml"),
+    *("twilio.protocol", "twilio.signature", "twilio.twiml", "web.tickets", "web.rates"),
 }
 SOCKETS = {"asyncio", "aiohttp", "websockets", "socket", "ssl", "threading", "time"}
 
