@@ -19,7 +19,7 @@ from personaplex_bridge.audio.playout import loudness
 from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
-from personaplex_bridge.pool import ModelPool
+from personaplex_bridge.pool import make_pool
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.simulator import virtual_time
 from personaplex_bridge.simulator.alignment import Match, find_speech
@@ -83,8 +83,8 @@ async def line(options: ModelOptions, settings: Settings, clock: Clock) -> Async
     catalogue = load_catalogue()
     async with hosted(model.application(), HOST, 0) as model_port:
         role = catalogue.get(settings.persona).role
-        server = f"ws://{HOST}:{model_port}{CHAT_PATH}"
-        pool = ModelPool([ServerAddress(server)], warm_role=role if settings.warm_lines else None)
+        server = ServerAddress(f"ws://{HOST}:{model_port}{CHAT_PATH}")
+        pool = make_pool(settings, [server], role)
         records: asyncio.Queue[CallRecord] = asyncio.Queue()
         bridge = Bridge(settings, catalogue, pool, records.put_nowait, clock=clock)
         async with hosted(bridge.application(), HOST, 0) as port:

@@ -55,8 +55,9 @@ the sound file as the caller's voice in real time, and writes what the caller he
   personaplex-bridge call hello.wav --calls 20 --hang-up-after 30
   personaplex-bridge call hello.wav --block 5+1.5 --jitter-ms 60
 
-(A bridge takes as many calls at once as PERSONAPLEX_CAPACITY says, and gives the others a busy
-signal. The exit code is 1 if any call was not answered, or was cut off.)
+(A bridge takes as many calls at once as its model servers do. What becomes of the others is up to
+WHEN_BUSY: as shipped, they hold, and are connected in order. The exit code is 1 if the model didn't
+answer a call, or a call was cut off.)
 """
 
 _DEMO = """\
@@ -206,6 +207,7 @@ def _add_call(commands: Any) -> None:
         type=_wav_file,
         help="write what the caller heard (with --calls: numbered files)",
     )
+    flags.add_endings(parser)
     flags.add_never_connects(parser)
     flags.add_seed(parser)
     flags.add_call_faults(parser)
@@ -250,7 +252,7 @@ def _standin(arguments: argparse.Namespace) -> int:
 
 
 async def _serve_standin(arguments: argparse.Namespace) -> None:
-    from personaplex_bridge.serve import until_signal
+    from personaplex_bridge.signals import until_signal
     from personaplex_bridge.simulator.model import ModelServer
     from personaplex_bridge.web.hosting import hosted
 

@@ -73,6 +73,7 @@ class Settings:
         "be connected."
     )
     sorry_words: str = "We are sorry, we can not go on with this call."
+    again_words: str = "We are sorry, we have to end this call. Please call again in a moment."
     voicemail_words: str = "Please leave a message after the tone, and press the pound key."
     say_language: str = "en-US"
 
@@ -167,6 +168,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         hold_sound=get("HOLD_SOUND", values.existing_file, None),
         busy_words=get("BUSY_WORDS", values.words, defaults.busy_words),
         sorry_words=get("SORRY_WORDS", values.words, defaults.sorry_words),
+        again_words=get("AGAIN_WORDS", values.words, defaults.again_words),
         voicemail_words=get("VOICEMAIL_WORDS", values.words, defaults.voicemail_words),
         say_language=get("SAY_LANGUAGE", values.language, defaults.say_language),
         start_timeout_s=get("START_TIMEOUT", values.seconds(1, 60), defaults.start_timeout_s),

@@ -11,8 +11,11 @@
     ├── StreamError            the Twilio media stream ended the wrong way
     │   └── StreamRefused      it did not prove that it comes from its call's own webhook
     └── ModelError             the model server failed this call
-        ├── ModelBusy          every line to the model server is taken
-        ├── ModelUnavailable   no connection: refused, TLS, DNS, HTTP status
+        ├── ModelBusy          every line to the model servers is taken
+        │   └── QueueFull      and as many callers wait for one as may
+        ├── ModelUnavailable   no connection: refused, TLS, DNS, HTTP status; all are down
+        │   └── LeasesUnavailable   nobody can say who has which server: no Redis
+        ├── LeaseLost          the line's server may be another bridge's by now
         ├── HandshakeTimeout   connected, but no 0x00 in time
         └── ModelClosed        the server closed a connection that we wanted to keep
 
@@ -99,11 +102,23 @@ class ModelError(BridgeError):
 
 
 class ModelBusy(ModelError):
-    """Every line to the model server is taken by another call."""
+    """Every line to the model servers is taken by another call, or others are ahead in line."""
+
+
+class QueueFull(ModelBusy):
+    """As many callers wait in line as may."""
 
 
 class ModelUnavailable(ModelError):
-    """No usable connection to the model server."""
+    """No usable connection to a model server, or every one is known to be down."""
+
+
+class LeasesUnavailable(ModelUnavailable):
+    """The store of leases can't be reached: nobody can say which server is free."""
+
+
+class LeaseLost(ModelError):
+    """The lease of a model server ran out, or is another bridge's: nothing may be sent to it."""
 
 
 class HandshakeTimeout(ModelError):

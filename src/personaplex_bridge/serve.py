@@ -9,11 +9,11 @@ import logging
 import signal
 from collections.abc import AsyncIterator
 
-from personaplex_bridge import logs
+from personaplex_bridge import logs, signals
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
-from personaplex_bridge.pool import ModelPool
+from personaplex_bridge.pool import make_pool
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
@@ -23,7 +23,8 @@ _log = logging.getLogger(logs.NAME)
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM, then end the calls in progress and return.
+    """Serve until SIGINT, which ends the calls in progress, or SIGTERM, which lets them go on for
+    up to DRAIN_TIMEOUT; then return.
 
     Raises:
         ConfigError: the address can't be listened on.
@@ -40,12 +41,7 @@ async def serve(settings: Settings) -> None:
         if not servers:
             standin = _own_standin(settings.personaplex_capacity)
             servers = (await stack.enter_async_context(standin),)
-        pool = ModelPool(
-            servers,
-            tls_verify=settings.personaplex_tls_verify,
-            handshake_timeout_s=settings.handshake_timeout_s,
-            warm_role=persona.role if settings.warm_lines else None,
-        )
+        pool = make_pool(settings, servers, persona.role)
         bridge = Bridge(settings, catalogue, pool, waiting_sound=sound)
         app = bridge.application()
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
@@ -60,8 +56,7 @@ async def serve(settings: Settings) -> None:
         warn_of_open_doors(settings)
         allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
         _spare_the_collector()
-        await until_signal()
-        _log.info("shutting down: ending %d calls", len(bridge.records))
+        await _until_drained(bridge, settings.drain_timeout_s)
 
 
 def warn_of_open_doors(settings: Settings) -> None:
@@ -83,15 +78,19 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-async def until_signal() -> None:
-    """Wait for SIGINT or SIGTERM."""
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
-    await asked.wait()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)  # a second signal ends the process at once
+async def _until_drained(bridge: Bridge, timeout_s: float) -> None:
+    """Wait for a signal. After SIGTERM, have the calls in progress go on to their ends, for so
+    long at most or until another signal.
+    """
+    with signals.heard() as told:
+        if await told.get() is signal.SIGTERM:
+            draining = asyncio.create_task(bridge.drain(timeout_s), name="drain")
+            again = asyncio.create_task(told.get(), name="second-signal")
+            await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, again):
+                task.cancel()
+            await asyncio.wait({draining, again})
+    _log.info("shutting down: ending %d calls", len(bridge.records))
 
 
 @contextlib.asynccontextmanager

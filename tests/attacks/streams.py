@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 
-from personaplex_bridge.twilio.inbound import Stop, serialize
+from personaplex_bridge.twilio.inbound import Dtmf, Stop, serialize
 from personaplex_bridge.web.tickets import LIFETIME_S, TOKEN_PARAMETER
 from tests.attacks import raw
 from tests.attacks.raw import BINARY, CONTINUATION, TEXT, Socket, frame
@@ -194,6 +194,17 @@ async def compression(scene: Scene) -> str:
 @attack("huge frame announced", "a frame header that says 2^62 bytes, and nothing")
 async def announced(scene: Scene) -> str:
     return await _kept_out(scene, b"\x81\xff" + (1 << 62).to_bytes(8, "big") + raw.MASK)
+
+
+@attack("media faster than real time", "20 s of media at once in a call")
+async def hasty_media(scene: Scene) -> str:
+    return await _kept_out(scene, b"".join(frame(TEXT, media(n).encode()) for n in range(1000)))
+
+
+@attack("message flood", "2,000 keys pressed at once in a call")
+async def key_flood(scene: Scene) -> str:
+    key = serialize(Dtmf(STREAM, 9, "1")).encode()
+    return await _kept_out(scene, frame(TEXT, key) * 2000)
 
 
 @attack("half-open media socket", "a call that goes silent and answers no pings", lasts_s=42.0)

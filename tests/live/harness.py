@@ -24,9 +24,10 @@ from personaplex_bridge.audio.oggopus import opus_head, opus_tags
 from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import Catalogue, load_catalogue
-from personaplex_bridge.pool import ModelPool
+from personaplex_bridge.pool import make_pool
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.simulator import behaviours
+from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.simulator.report import PhoneReport
@@ -56,6 +57,7 @@ class Line:
     port: int
     bridge: Bridge
     records: asyncio.Queue[CallRecord] = field(default_factory=asyncio.Queue)
+    account: TwilioAccount = field(default_factory=TwilioAccount)
 
     @property
     def webhook(self) -> str:
@@ -71,7 +73,8 @@ class Line:
 
     async def call(self, plan: CallPlan, clock: Clock = CLOCK) -> PhoneReport:
         """A whole call."""
-        return await PhoneCall(dataclasses.replace(plan, webhook_url=self.webhook), clock).run()
+        plan = dataclasses.replace(plan, webhook_url=self.webhook)
+        return await PhoneCall(plan, clock, self.account).run()
 
 
 @asynccontextmanager
@@ -86,11 +89,10 @@ async def bridge_to(
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
-    pool = ModelPool(
+    pool = make_pool(
+        dataclasses.replace(settings, personaplex_tls_verify=False),
         [ServerAddress(server, settings.personaplex_capacity)],
-        tls_verify=False,
-        handshake_timeout_s=settings.handshake_timeout_s,
-        warm_role=catalogue.get(settings.persona).role if settings.warm_lines else None,
+        catalogue.get(settings.persona).role,
     )
     bridge = Bridge(
         settings, catalogue, pool, records.put_nowait, waiting_sound=waiting_sound, clock=clock
@@ -167,6 +169,12 @@ class Peer:
             await self.send(media(self._frames, payload))
             self._frames += 1
             await asyncio.sleep(0.02)
+
+    async def burst(self, frames: int, payload: bytes = b"\xff" * 160) -> None:
+        """The next frames, all at once."""
+        for _ in range(frames):
+            await self.send(media(self._frames, payload))
+            self._frames += 1
 
     async def close_code(self, within_s: float = 3.0) -> int | None:
         """The code the bridge closes with; it has three seconds to."""

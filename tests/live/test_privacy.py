@@ -26,7 +26,7 @@ PUBLIC = "https://bridge.example.com"
 TOKENS = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210")
 CALLER, CALLED = "+15550177", "+15550188"
 PROMPT = "You work for Harbour Inn and enjoy marzipan."
-KEYS = "739"
+KEYS = "7391542"
 SETTINGS = Settings(
     public_urls=(PUBLIC,),
     twilio_auth_tokens=TOKENS,
@@ -114,6 +114,8 @@ async def test_what_was_asked_for_by_mistake_is_left_out_by_the_formatter() -> N
 
 @in_virtual_time
 async def test_a_model_that_dies_in_a_call() -> None:
+    """And again: the next one is told in its prompt what was said (RECAP)."""
+
     async def dies(connection: ServerConnection) -> None:
         voice = Voice()
         await connection.send(b"\x00")
@@ -124,10 +126,11 @@ async def test_a_model_that_dies_in_a_call() -> None:
         await asyncio.sleep(0.5)
         await connection.close(1011, "out of memory")
 
+    settings = dataclasses.replace(SETTINGS, recap=True)
     with logged() as log:
-        async with raw_model(dies) as url, bridge_to(url, SETTINGS) as line:
+        async with raw_model(dies) as url, bridge_to(url, settings) as line:
             await PhoneCall(plan(line), CLOCK).run()
             record = await line.record()
-    assert [word.text for word in record.words] == ["marzipan"]
+    assert {word.text for word in record.words} == {"marzipan"}
     for private in (*TOKENS, CALLER, CALLED, "marzipan", PROMPT[:12], "once_"):
         assert private not in log.getvalue()

@@ -228,7 +228,7 @@ async def test_health() -> None:
         await asyncio.sleep(1.0)
         assert (await health())["lines"] == {"warm": 1}
         async with raw_twilio(line) as peer:
-            await until(lambda: len(line.bridge.records) == 1)
+            await until(lambda: any(r.handshake_s is not None for r in line.bridge.records))
             body = await health()
             assert (body["sessions"], body["lines"]) == (1, {"busy": 1})
             await peer.send(stop())

@@ -19,7 +19,7 @@ from personaplex_bridge.audio.ringback import ringback
 from personaplex_bridge.clock import LoopClock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
-from personaplex_bridge.pool import ModelPool
+from personaplex_bridge.pool import make_pool
 from personaplex_bridge.record import CallRecord, EndedBy
 from personaplex_bridge.simulator import virtual_time
 from personaplex_bridge.simulator.alignment import find_speech
@@ -69,8 +69,7 @@ async def bridge(
 ) -> AsyncIterator[tuple[str, list[CallRecord]]]:
     """A bridge's webhook, and the records of its calls."""
     catalogue, records = load_catalogue(), list[CallRecord]()
-    warm_role = catalogue.get(settings.persona).role if settings.warm_lines else None
-    pool = ModelPool([ServerAddress(url)], warm_role=warm_role)
+    pool = make_pool(settings, [ServerAddress(url)], catalogue.get(settings.persona).role)
     app = Bridge(
         settings, catalogue, pool, records.append, waiting_sound=ring, clock=LoopClock()
     ).application()

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 
-from personaplex_bridge.errors import ModelClosed, ModelUnavailable
+from personaplex_bridge.errors import LeaseLost, ModelClosed, ModelError, ModelUnavailable
 from personaplex_bridge.personaplex.messages import Message
 from personaplex_bridge.personaplex.protocol import LineProtocol, LineState
 from personaplex_bridge.personaplex.voices import Role, chat_url
@@ -45,13 +47,41 @@ WRITE_LIMIT_BYTES = 4096
 it is bounded by media time."""
 
 
+Check: TypeAlias = Callable[[], None]
+"""Raises LeaseLost if the server may be another bridge's: then not a byte may go there."""
+
+
+def always_ours() -> None:
+    """The `Check` of a server that nobody else uses."""
+
+
+class _CheckedConnection(ClientConnection):
+    """Asks before every write, the upgrade's included: loop timers may be late, and a process
+    that was stopped goes on in the middle of anything.
+    """
+
+    def __init__(self, check: Check, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._check = check
+
+    def send_data(self) -> None:
+        """Write what is to be sent, or break the connection off."""
+        try:
+            self._check()
+        except LeaseLost:
+            self.transport.abort()
+        else:
+            super().send_data()
+
+
 class PersonaPlexLine:
     """One connection to one model server, for one call. Use `open_line` to get one."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, check: Check = always_ours) -> None:
         self._socket = socket
+        self._check = check
         self._protocol = LineProtocol()
-        self._given_up = ""
+        self._given_up: ModelError | None = None
         """Why we broke the connection off ourselves."""
 
     @property
@@ -64,8 +94,10 @@ class PersonaPlexLine:
 
         Raises:
             ModelClosed: the connection is gone.
+            LeaseLost: the server may be another bridge's; nothing was sent.
             LocalProtocolError: before the handshake.
         """
+        self._check()
         frame = self._protocol.send_audio(ogg)
         try:
             await self._socket.send(frame)
@@ -77,6 +109,7 @@ class PersonaPlexLine:
 
         Raises:
             ModelClosed: the server closed. It has no good reason to, so even 1000 is an error.
+            LeaseLost: the server may be another bridge's.
         """
         try:
             while True:
@@ -98,11 +131,16 @@ class PersonaPlexLine:
                     await (await self._socket.ping())
             await self._socket.ping()  # raises why it has ended
         except TimeoutError:
-            self._given_up = f"no pong within {PONG_TIMEOUT_S:g} s"
-            self._socket.transport.abort()  # nobody is there to answer a close either
-            raise ModelClosed(ABNORMAL, self._given_up) from None
-        except ConnectionClosed as error:
-            raise self._closed(error) from error
+            # Nobody is there to answer a close either.
+            self.abort(error := ModelClosed(ABNORMAL, f"no pong within {PONG_TIMEOUT_S:g} s"))
+            raise error from None
+        except ConnectionClosed as closed:
+            raise self._closed(closed) from closed
+
+    def abort(self, error: ModelError) -> None:
+        """Break the connection off, without a close frame; whoever uses it gets `error`."""
+        self._given_up = error
+        self._socket.transport.abort()
 
     async def _ends_within(self, seconds: float) -> bool:
         try:
@@ -112,9 +150,13 @@ class PersonaPlexLine:
             return False
         return True
 
-    def _closed(self, error: ConnectionClosed) -> ModelClosed:
-        if self._given_up:
-            return ModelClosed(ABNORMAL, self._given_up)
+    def _closed(self, error: ConnectionClosed) -> ModelError:
+        if self._given_up is not None:
+            return self._given_up
+        try:
+            self._check()
+        except LeaseLost as lost:
+            return lost
         close = error.rcvd or error.sent
         if close is not None:
             return ModelClosed(close.code, close.reason)
@@ -137,15 +179,18 @@ class PersonaPlexLine:
 
 @asynccontextmanager
 async def open_line(
-    server: str, role: Role, tls: ssl.SSLContext | None = None
+    server: str, role: Role, tls: ssl.SSLContext | None = None, check: Check = always_ours
 ) -> AsyncIterator[PersonaPlexLine]:
     """A connection to the model server at `server` (ws or wss, with its path), closed on exit.
 
-    Cancelled while it connects, it ends when the server has noticed.
+    Cancelled while it connects, it ends when the server has noticed. Nothing goes to the server
+    once `check` raises.
 
     Raises:
         ModelUnavailable: refused, no such host, TLS trouble, or an HTTP status other than 101.
+        LeaseLost: the server may be another bridge's.
     """
+    check()
     try:
         socket = await connect(
             chat_url(server, role),
@@ -158,8 +203,10 @@ async def open_line(
             max_size=MAX_MESSAGE_BYTES,
             max_queue=MAX_QUEUED_MESSAGES,
             write_limit=WRITE_LIMIT_BYTES,
+            create_connection=cast("type[ClientConnection]", partial(_CheckedConnection, check)),
         )
     except (OSError, WebSocketException, UnicodeError, ImportError) as error:
+        check()  # else it was broken off for that
         # The server's address may be told; the URL with its prompt may not. (UnicodeError: a
         # host that is no host name. ImportError: a proxy of a kind that needs another package.)
         why = "not a usable address" if isinstance(error, InvalidURI | UnicodeError) else error
@@ -167,7 +214,7 @@ async def open_line(
     except asyncio.CancelledError:
         await asyncio.sleep(NOTICED_S)  # it may have taken the connection
         raise
-    line = PersonaPlexLine(socket)
+    line = PersonaPlexLine(socket, check)
     try:
         yield line
     finally:

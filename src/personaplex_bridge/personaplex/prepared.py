@@ -10,18 +10,29 @@ from typing import Any
 
 from personaplex_bridge import logs
 from personaplex_bridge.errors import HandshakeTimeout, ModelError, ModelUnavailable
-from personaplex_bridge.personaplex.client import PersonaPlexLine, open_line
+from personaplex_bridge.personaplex.client import Check, PersonaPlexLine, always_ours, open_line
 from personaplex_bridge.personaplex.messages import Handshake, ServerError
 from personaplex_bridge.personaplex.voices import Role
 
+USUAL_PROMPT_STEPS = 250
+"""HANDSHAKE_TIMEOUT is meant for prompts up to so many steps: 14 s at 56 ms (docs/protocol.md)."""
+
 _log = logging.getLogger(logs.NAME)
+
+
+def handshake_deadline_s(usual_s: float, role: Role) -> float:
+    """How long a model may take in `role`: `usual_s`, in proportion more if it is very long."""
+    return usual_s * max(1.0, role.prompt_steps / USUAL_PROMPT_STEPS)
 
 
 class PreparedLine:
     """One connection, living in a task of its own from connecting to closing.
 
     It begins at once, or when `after`, the task of the connection before it, has ended: a server
-    must never see two. Cancelling whoever awaits it leaves it alone; `drop` ends it.
+    must never see two. Cancelling whoever awaits it leaves it alone; `drop` ends it, and so does
+    `check`, by raising.
+
+    `handshake_timeout_s` is for a prompt of usual length.
     """
 
     def __init__(
@@ -31,6 +42,7 @@ class PreparedLine:
         tls: ssl.SSLContext | None,
         handshake_timeout_s: float,
         after: asyncio.Task[None] | None = None,
+        check: Check = always_ours,
     ) -> None:
         self.role = role
         self.began_s = asyncio.get_running_loop().time()
@@ -38,8 +50,10 @@ class PreparedLine:
         """When the handshake came, by the loop's time."""
         self._server = server
         self._tls = tls
-        self._handshake_timeout_s = handshake_timeout_s
+        self._handshake_timeout_s = handshake_deadline_s(handshake_timeout_s, role)
         self._after = after
+        self._check = check
+        self._line: PersonaPlexLine | None = None
         self._ready: asyncio.Future[PersonaPlexLine] = asyncio.Future()
         self._dropped = self._begun = False
         self.task = asyncio.create_task(self._live(), name="model-line")
@@ -93,20 +107,36 @@ class PreparedLine:
             if self._begun and not failed:
                 self.task.cancel()
 
+    def fail(self, error: ModelError) -> None:
+        """Let it go without another word to the server; whoever uses it gets `error`."""
+        if not self.is_open:
+            return
+        self._dropped = True
+        self._end_waiting(error)
+        if self._line is not None:
+            self._line.abort(error)
+        elif self._begun:
+            self.task.cancel()
+
     async def _live(self) -> None:
         self._begun = True
         await self._take_turn()
         if self._dropped:
             raise asyncio.CancelledError
-        async with open_line(self._server, self.role, self._tls) as line:
+        async with open_line(self._server, self.role, self._tls, self._check) as line:
+            self._line = line
             try:
                 await self._await_handshake(line)
             except ModelError as error:
-                self._ready.set_exception(error)  # nobody need wait until it is closed
+                self._end_waiting(error)  # nobody need wait until it is closed
                 raise
             self.ready_s = asyncio.get_running_loop().time()
             self._ready.set_result(line)
             await line.keepalive()
+
+    def _end_waiting(self, error: ModelError) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(error)
 
     async def _take_turn(self) -> None:
         """Wait for the connection before to be closed, even if this one is dropped meanwhile."""

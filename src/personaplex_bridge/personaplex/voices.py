@@ -25,6 +25,9 @@ MAX_ENCODED_PROMPT_BYTES = 8000
 """The server takes request lines up to about 8,190 bytes: a URL-encoded prompt of 8,100 passed,
 one of 8,300 got HTTP 400."""
 
+VOICE_STEPS = 51 + 12
+"""Steps of the model that every prompt takes, whatever its length."""
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -53,6 +56,17 @@ class Role:
                 f"text_prompt takes {size} bytes when URL-encoded; "
                 f"the model server allows {MAX_ENCODED_PROMPT_BYTES}"
             )
+
+    @property
+    def prompt_steps(self) -> int:
+        """About how many steps the model takes to take it in, rather too many than too few.
+
+        About 51 for the voice, 12, and one for each token: some four letters of English, but a
+        byte of what isn't in the vocabulary.
+        """
+        letters = sum(char.isascii() for char in self.text_prompt)
+        other_bytes = len(self.text_prompt.encode()) - letters
+        return VOICE_STEPS + letters // 3 + other_bytes
 
 
 def chat_url(server: str, role: Role) -> str:

@@ -22,7 +22,7 @@ from personaplex_bridge.audio.files import read_as_mulaw, write_wav
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
-from personaplex_bridge.pool import ModelPool
+from personaplex_bridge.pool import make_pool
 from personaplex_bridge.record import CallRecord, phrases
 from personaplex_bridge.simulator.alignment import Match, find_speech
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
@@ -96,11 +96,8 @@ async def _call(speech: bytes, options: DemoOptions, settings: Settings) -> Demo
     async with hosted(model.application(), HOST, 0) as model_port:
         # As `serve` makes them, but for the address. The call comes at once: a line that is to be
         # warm is so only if the model takes in its prompts faster than the phone connects.
-        pool = ModelPool(
-            [ServerAddress(f"ws://{HOST}:{model_port}{CHAT_PATH}")],
-            handshake_timeout_s=settings.handshake_timeout_s,
-            warm_role=persona.role if settings.warm_lines else None,
-        )
+        server = ServerAddress(f"ws://{HOST}:{model_port}{CHAT_PATH}")
+        pool = make_pool(settings, [server], persona.role)
         bridge = Bridge(settings, catalogue, pool, over.set_result, waiting_sound=sound)
         async with hosted(bridge.application(), HOST, 0) as port:
             url = f"http://{HOST}:{port}{WEBHOOK_PATH}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -35,6 +37,13 @@ answer. So a half-open one is found within 40 s.
 SHUTDOWN_TIMEOUT_S = 2.0
 """How long ending the calls in progress may take."""
 
+DRAIN_LOOK_S = 0.2
+
+FAREWELL_S = 3.0
+"""How long after the end of their streams callers' TwiML is still answered."""
+
+_log = logging.getLogger(logs.NAME)
+
 CallOver = Callable[[CallRecord], None]
 
 
@@ -61,6 +70,7 @@ class Bridge:
         self._on_call_over = on_call_over
         self._waiting_sound = waiting_sound
         self._clock = clock
+        self._draining = False
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
         self._calls: dict[asyncio.Task[None], BridgeSession] = {}
@@ -76,6 +86,7 @@ class Bridge:
         self._webhooks.add_to(app.router)
         app.router.add_get(STREAM_PATH, self.serve_stream)
         app.router.add_get("/healthz", self.tell_health)
+        app.router.add_get("/readyz", self.tell_readiness)
         app.cleanup_ctx.append(self._tend_pool)
         app.on_shutdown.append(self.end_calls)
         return app
@@ -101,6 +112,32 @@ class Bridge:
         lines = dict(self._pool.states)
         body = {"status": "ok", "sessions": len(self._calls), "uptime": uptime, "lines": lines}
         return web.json_response(body)
+
+    async def tell_readiness(self, _request: web.Request) -> web.Response:
+        """Whether new calls are welcome: 200, or 503 while draining."""
+        if self._draining:
+            return web.json_response({"status": "draining"}, status=503)
+        return web.json_response({"status": "ready"})
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new calls; wait until those in progress are over, for so long at most, and
+        end the others politely: they are told so by the TwiML after their stream.
+        """
+        self._draining = True
+        _log.info(
+            "draining: %d calls go on, for %g s at most; a second signal ends them",
+            len(self._calls),
+            timeout_s,
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                # A line is taken when a call's webhook comes, before its stream.
+                while self._calls or self._pool.is_taken:  # noqa: ASYNC110 - seldom, and no haste
+                    await asyncio.sleep(DRAIN_LOOK_S)
+        if self._calls:
+            _log.warning("draining took %g s: ending %d calls", timeout_s, len(self._calls))
+            await self.end_calls()
+            await asyncio.sleep(FAREWELL_S)
 
     async def _run_call(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from personaplex_bridge import logs
-from personaplex_bridge.errors import ModelBusy
+from personaplex_bridge.errors import ModelBusy, ModelUnavailable
 from personaplex_bridge.personas import Choice
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.twilio import twiml
@@ -49,7 +49,7 @@ class Webhooks:
         call_sid = asked.get("CallSid", "")
         try:
             await self._pool.reserve(call_sid, choice.role)
-        except ModelBusy as error:
+        except (ModelBusy, ModelUnavailable) as error:
             _log.warning("turned a call away: %s", error)
             return _xml(twiml.reject_busy())
         stream_url = self._access.stream_base(request) + STREAM_PATH

@@ -1,0 +1,31 @@
+"""The pool that settings ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from personaplex_bridge.config import Settings
+from personaplex_bridge.personaplex.voices import Role
+from personaplex_bridge.pool.leases import LeaseStore
+from personaplex_bridge.pool.pool import ModelPool
+from personaplex_bridge.values import ServerAddress
+
+
+def make_pool(
+    settings: Settings,
+    servers: Sequence[ServerAddress],
+    default_role: Role,
+    leases: LeaseStore | None = None,
+) -> ModelPool:
+    """A pool of `servers`, which are the settings' own or a stand-in's.
+
+    `default_role` is whom to keep a line warm for, if lines are to be warm.
+    """
+    return ModelPool(
+        servers,
+        leases,
+        tls_verify=settings.personaplex_tls_verify,
+        handshake_timeout_s=settings.handshake_timeout_s,
+        warm_role=default_role if settings.warm_lines else None,
+        queue_limit=settings.queue_limit,
+    )
