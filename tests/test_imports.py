@@ -61,6 +61,7 @@ SYNCHRONOUS = {
     *("audio", "personas", "personaplex.messages", "personaplex.protocol", "personaplex.text"),
     *("personaplex.voices", "twilio.fields", "twilio.inbound", "twilio.outbound"),
     *("twilio.pace", "twilio.protocol", "twilio.signature", "twilio.twiml"),
+    *("web.tickets", "web.rates"),
 }
 SOCKETS = {"asyncio", "aiohttp", "websockets", "socket", "ssl", "threading", "time"}
 

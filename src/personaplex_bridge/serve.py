@@ -16,7 +16,7 @@ from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
-from personaplex_bridge.web.hosting import hosted
+from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
 from personaplex_bridge.web.webhooks import WEBHOOK_PATH
 
 _log = logging.getLogger(logs.NAME)
@@ -53,13 +53,14 @@ async def serve(settings: Settings) -> None:
         _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
         if settings.public_url is None:
             _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
-        _warn_of_open_doors(settings)
+        warn_of_open_doors(settings)
+        allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
         _spare_the_collector()
         await _until_drained(bridge, settings.drain_timeout_s)
 
 
-def _warn_of_open_doors(settings: Settings) -> None:
-    """Loudly: at every LOG_LEVEL."""
+def warn_of_open_doors(settings: Settings) -> None:
+    """Tell whoever runs this that anyone can call: loudly, which is at every LOG_LEVEL."""
     if settings.twilio_auth_tokens:
         return
     what = "TWILIO_AUTH_TOKEN is not set, so NOBODY IS ASKED WHO THEY ARE"
