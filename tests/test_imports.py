@@ -37,7 +37,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "session": (BASE | WIRE | {"logs", "personas", "record", "hearing", "speaking"}, set()),
     "pool": (BASE | {"logs", "personaplex"}, set()),
     "web": (
-        BASE | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"},
+        BASE
+        | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"}
+        | {"audio.hold"},
         {"aiohttp"},
     ),
     "simulator": (

@@ -11,18 +11,24 @@ from functools import partial
 from aiohttp import web
 
 from personaplex_bridge import logs
+from personaplex_bridge.audio.hold import HoldSound, music
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import Catalogue, Choice, choose
 from personaplex_bridge.pool import ModelPool
-from personaplex_bridge.record import CallRecord
+from personaplex_bridge.record import CallRecord, Ending
 from personaplex_bridge.session import BridgeSession
 from personaplex_bridge.twilio.inbound import Start
 from personaplex_bridge.twilio.stream import MediaStream
 from personaplex_bridge.web.access import Access
+from personaplex_bridge.web.aftermath import GOING_AWAY, Aftermath
+from personaplex_bridge.web.answers import Answers
 from personaplex_bridge.web.hosting import vouch_for
+from personaplex_bridge.web.outcomes import Outcomes
+from personaplex_bridge.web.paths import STREAM_PATH
 from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
-from personaplex_bridge.web.webhooks import STREAM_PATH, Webhooks
+from personaplex_bridge.web.waiting import Waiting
+from personaplex_bridge.web.webhooks import Webhooks
 
 CLOSE_TIMEOUT_S = 0.5
 """How long Twilio may take to answer a close frame."""
@@ -34,6 +40,9 @@ answer. So a half-open one is found within 40 s.
 
 SHUTDOWN_TIMEOUT_S = 2.0
 """How long ending the calls in progress may take."""
+
+GOODBYE_TIMEOUT_S = 2.0
+"""How long Twilio may take to ask what comes after a stream that we have ended."""
 
 CallOver = Callable[[CallRecord], None]
 
@@ -49,6 +58,7 @@ class Bridge:
         on_call_over: CallOver | None = None,
         *,
         waiting_sound: bytes | None = None,
+        hold_sound: HoldSound | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
@@ -57,7 +67,14 @@ class Bridge:
         # Without Twilio's token nobody can tell Twilio from others, and one of ours proves nothing.
         self._tickets = Tickets(clock) if settings.twilio_auth_tokens else None
         self._choose = partial(choose, catalogue, settings.persona)
-        self._webhooks = Webhooks(self._access, pool, self._choose, self._tickets)
+        self._outcomes = Outcomes(clock)
+        access, answers = self._access, Answers(settings, self._access, self._tickets)
+        lines = access, answers, pool, self._choose
+        self._routes = (
+            Webhooks(*lines, may_queue=settings.when_busy == "queue"),
+            Waiting(*lines, settings, hold_sound or music(), clock),
+            Aftermath(access, answers, self._ending_of),
+        )
         self._on_call_over = on_call_over
         self._waiting_sound = waiting_sound
         self._clock = clock
@@ -73,7 +90,8 @@ class Bridge:
     def application(self) -> web.Application:
         """The aiohttp application that serves this bridge."""
         app = web.Application(client_max_size=self._settings.max_body_bytes)
-        self._webhooks.add_to(app.router)
+        for routes in self._routes:
+            routes.add_to(app.router)
         app.router.add_get(STREAM_PATH, self.serve_stream)
         app.router.add_get("/healthz", self.tell_health)
         app.cleanup_ctx.append(self._tend_pool)
@@ -125,8 +143,20 @@ class Bridge:
             await session.run()
         finally:
             del self._calls[task]
+            if session.record.ending is not None:
+                self._outcomes.ended(session.record.call_sid, session.record.ending)
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
+
+    def _ending_of(self, call_sid: str) -> Ending | None:
+        """How a call's last stream ended. Twilio may ask while we are still closing it."""
+        ours = [record for record in self.records if record.call_sid == call_sid]
+        if ours:
+            ending = ours[-1].ending
+            if ending is None:
+                return None  # Twilio has lost it, and we don't know yet
+            self._outcomes.ended(call_sid, ending)
+        return self._outcomes.of(call_sid)
 
     def _admit(self, request: web.Request, start: Start) -> Choice:
         """Let a stream in that its own webhook has sent.
@@ -144,6 +174,10 @@ class Bridge:
     async def _tend_pool(self, _app: web.Application) -> AsyncIterator[None]:
         async with self._pool.tended():
             yield
+
+    async def say_goodbye(self, within_s: float = GOODBYE_TIMEOUT_S) -> None:
+        """Once calls were ended: wait until Twilio has asked what to tell their callers."""
+        await self._outcomes.all_asked(GOING_AWAY, within_s)
 
     async def end_calls(self, _app: web.Application | None = None) -> None:
         """End the calls in progress (close code 1001); returns once they have ended."""
