@@ -35,13 +35,15 @@ from personaplex_bridge.twilio import inbound
 from personaplex_bridge.values import CHAT_PATH, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import hosted
-from personaplex_bridge.web.webhooks import STREAM_PATH, WEBHOOK_PATH
+from personaplex_bridge.web.paths import STREAM_PATH, WEBHOOK_PATH
 
 HOST = "127.0.0.1"
 STREAM_SID, CALL_SID, ACCOUNT_SID = "MZ" + "1" * 32, "CA" + "2" * 32, "AC" + "3" * 32
 CLOCK = LoopClock()
-COLD = Settings(warm_lines=False)
-"""As shipped, but connections begin with calls: the model has no session before."""
+COLD = Settings(warm_lines=False, when_busy="reject")
+"""Connections begin with calls: the model has no session before. Whoever can't be taken gets a busy
+signal. All else is as shipped.
+"""
 
 
 def speech() -> bytes:
@@ -86,9 +88,8 @@ async def bridge_to(
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
 ) -> AsyncIterator[Line]:
-    """A bridge to the model server at a URL, or to several; no line is kept warm
-    unless WARM_LINES is set.
-    """
+    """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm."""
+    servers = [server] if isinstance(server, str) else server
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from personaplex_bridge.simulator.model import ModelOptions
-from personaplex_bridge.web.bridge import FAREWELL_S
+from personaplex_bridge.web.bridge import GOODBYE_TIMEOUT_S
 from tests.live.harness import CLOCK, Line, full_line, in_conversation, raw_twilio, stop
 from tests.virtual import in_virtual_time
 
@@ -46,7 +46,7 @@ async def test_and_is_ended_when_it_takes_too_long() -> None:
         await peer.speak(499)
         assert await peer.close_code(1.0) == 1001
         await draining
-        assert CLOCK.now() - began == pytest.approx(10.0 + FAREWELL_S, abs=0.3)
+        assert CLOCK.now() - began == pytest.approx(10.0 + GOODBYE_TIMEOUT_S, abs=0.3)
 
 
 @in_virtual_time
