@@ -36,6 +36,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "speaking": (BASE | WIRE, set()),
     "session": (BASE | WIRE | {"logs", "personas", "record", "hearing", "speaking"}, set()),
     "pool": (BASE | {"logs", "personaplex"}, set()),
+    "pool.probing": (BASE, {"aiohttp"}),
+    "pool.redis_leases": (BASE | {"logs"}, {"redis"}),
     "web": (
         BASE | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"},
         {"aiohttp"},
@@ -48,7 +50,15 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 # The console command and what it runs put everything together.
 ABOVE = {"cli", "doctor", "serve", "simulator.demo", "__main__", ""}
 SYNCHRONOUS = {
-    *("audio", "personas", "personaplex.messages", "personaplex.protocol", "personaplex.text"),
+    *(
+        "audio",
+        "personas",
+        "pool.health",
+        "pool.usual",
+        "personaplex.messages",
+        "personaplex.protocol",
+        "personaplex.text",
+    ),
     *("personaplex.voices", "twilio.fields", "twilio.inbound", "twilio.outbound"),
     *("twilio.protocol", "twilio.signature", "twilio.twiml"),
 }

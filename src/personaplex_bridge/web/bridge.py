@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
@@ -85,10 +86,15 @@ class Bridge:
         return socket
 
     async def tell_health(self, _request: web.Request) -> web.Response:
-        """Alive, how many calls, for how many seconds, and how the model's lines stand."""
-        uptime = round(time.monotonic() - self._began, 1)
-        lines = dict(self._pool.states)
-        body = {"status": "ok", "sessions": len(self._calls), "uptime": uptime, "lines": lines}
+        """Alive, how many calls, for how many seconds, and how the model servers stand."""
+        body = {
+            "status": "ok",
+            "sessions": len(self._calls),
+            "uptime": round(time.monotonic() - self._began, 1),
+            "lines": dict(self._pool.states),
+            "servers": [dataclasses.asdict(server) for server in self._pool.servers],
+            "leases": "ok" if self._pool.leases_reachable else "away",
+        }
         return web.json_response(body)
 
     async def _run_call(
