@@ -13,7 +13,7 @@ from personaplex_bridge import logs
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
-from personaplex_bridge.pool import make_pool
+from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.values import CHAT_PATH, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import hosted
@@ -26,7 +26,7 @@ async def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then end the calls in progress and return.
 
     Raises:
-        ConfigError: the address can't be listened on.
+        ConfigError: the address can't be listened on, or the Redis of LEASES_URL not be reached.
         AudioError: RINGBACK is a file without usable sound.
         PersonaError: PERSONA or PERSONAS_FILE is not usable.
     """
@@ -40,14 +40,16 @@ async def serve(settings: Settings) -> None:
         if not servers:
             standin = _own_standin(settings.personaplex_capacity)
             servers = (await stack.enter_async_context(standin),)
-        pool = make_pool(settings, servers, persona.role)
+        pool = make_pool(settings, servers, persona.role, await open_leases(settings))
         bridge = Bridge(settings, catalogue, pool, waiting_sound=sound)
         app = bridge.application()
         port = await stack.enter_async_context(hosted(app, settings.host, settings.port))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         base = settings.public_url or f"http://{host}:{port}"
-        for server in servers:
-            _log.info("model server: %s, calls at a time: %d", server.url, server.capacity)
+        for number, server in enumerate(servers, start=1):
+            _log.info(
+                "model server %d: %s, calls at a time: %d", number, server.url, server.capacity
+            )
         _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
         if settings.public_url is None:
             _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
