@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import logging
 import time
@@ -125,10 +126,15 @@ class Bridge:
         return socket
 
     async def tell_health(self, _request: web.Request) -> web.Response:
-        """Alive, how many calls, for how many seconds, and how the model's lines stand."""
-        uptime = round(time.monotonic() - self._began, 1)
-        lines = dict(self._pool.states)
-        body = {"status": "ok", "sessions": len(self._calls), "uptime": uptime, "lines": lines}
+        """Alive, how many calls, for how many seconds, and how the model servers stand."""
+        body = {
+            "status": "ok",
+            "sessions": len(self._calls),
+            "uptime": round(time.monotonic() - self._began, 1),
+            "lines": dict(self._pool.states),
+            "servers": [dataclasses.asdict(server) for server in self._pool.servers],
+            "leases": "ok" if self._pool.leases_reachable else "away",
+        }
         return web.json_response(body)
 
     async def tell_readiness(self, _request: web.Request) -> web.Response:
