@@ -15,7 +15,12 @@ from personaplex_bridge import logs
 from personaplex_bridge.audio.hold import HoldSound
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.config import Settings
-from personaplex_bridge.errors import ModelBusy, ModelError
+from personaplex_bridge.errors import (
+    LeasesUnavailable,
+    ModelBusy,
+    ModelError,
+    ModelUnavailable,
+)
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.web.access import Access
@@ -27,6 +32,11 @@ TELL_CHANGE_AFTER_S = 15.0
 """A caller who has moved up is told so, but not sooner than so long after the last time."""
 TELL_AGAIN_AFTER_S = 60.0
 """A caller who hasn't moved up hears so often that they are not forgotten."""
+
+HOPE_S = 15.0
+"""With no model server, or no store of leases, callers hold on for so long: a failure that short
+need not empty the line.
+"""
 
 SOUND_MAX_AGE_S = 3600
 """Twilio keeps the pieces for so long."""
@@ -116,14 +126,28 @@ class Waiting:
         return self._choose(request.query, asked.get("To", "")).role
 
     async def _place(self, call: str, role: Role, holder: _Holder) -> int | None:
-        """The caller's place in line; None if they hold no longer."""
-        if self._clock.now() - holder.since_s >= self._timeout_s:
+        """The caller's place in line; None if they hold no longer.
+
+        Raises:
+            ModelUnavailable: no model server has been there for too long.
+            QueueFull: the caller was forgotten, and so many others have come.
+        """
+        now_s = self._clock.now()
+        if now_s - holder.since_s >= self._timeout_s:
             return None
         try:
-            await reserve(self._pool, call, role)
+            await reserve(self._pool, call, role, patient=False)
         except ModelBusy:
+            holder.down_since_s = None
+        except ModelUnavailable:
+            if not holder.may_hope(now_s):
+                raise
+        else:
+            return None
+        try:
             return await self._pool.wait(call)
-        return None
+        except LeasesUnavailable:
+            return holder.told or 1
 
 
 @dataclass(slots=True)
@@ -136,6 +160,14 @@ class _Holder:
     told: int | None = None
     """The place they were told last, and when."""
     told_s: float = 0.0
+    down_since_s: float | None = None
+    """Since when there has been no model server at all."""
+
+    def may_hope(self, now_s: float) -> bool:
+        """Whether there may be a model server again soon, now that there is none."""
+        if self.down_since_s is None:
+            self.down_since_s = now_s
+        return now_s - self.down_since_s < HOPE_S
 
     def is_to_be_told(self, position: int, now_s: float) -> bool:
         """Whether it is time to say their place; from then on it counts as said."""

@@ -84,8 +84,10 @@ class Webhooks:
         return self._answers.busy(request, choice)
 
 
-async def reserve(pool: ModelPool, call: str, role: Role) -> None:
+async def reserve(pool: ModelPool, call: str, role: Role, *, patient: bool = True) -> None:
     """Take a model server for a call, in the time that Twilio gives.
+
+    Who isn't `patient` comes again: the pool doesn't wait for what another bridge is giving up.
 
     Raises:
         ModelBusy: all are taken, or others are ahead in line.
@@ -93,6 +95,6 @@ async def reserve(pool: ModelPool, call: str, role: Role) -> None:
     """
     try:
         async with asyncio.timeout(RESERVE_TIMEOUT_S):
-            await pool.reserve(call, role)
+            await pool.reserve(call, role, patient=patient)
     except TimeoutError:
         raise ModelUnavailable("no model server could be reserved in time") from None
