@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "config": ({"errors", "values"}, set()),
     "clock": ({"errors"}, set()),
     "logs": (set(), set()),
+    "signals": (set(), set()),
     "record": (set(), set()),
     "twilio": ({"errors", "config", "values", "logs"}, {"aiohttp", "orjson", "twilio"}),
     "personaplex": ({"errors", "config", "values", "logs"}, {"websockets"}),
@@ -34,7 +35,16 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "personas": ({"errors", "config", "personaplex.voices", "twilio.twiml"}, set()),
     "hearing": (BASE | WIRE, set()),
     "speaking": (BASE | WIRE, set()),
-    "session": (BASE | WIRE | {"logs", "personas", "record", "hearing", "speaking"}, set()),
+    "accounts": ({"audio", "record", "hearing", "speaking"}, set()),
+    "recovery": ({"errors", "personaplex.voices"}, set()),
+    "conversation": (BASE | WIRE | {"logs", "record", "hearing", "speaking"}, set()),
+    "session": (
+        BASE
+        | WIRE
+        | {"accounts", "conversation", "hearing", "logs", "personas", "record", "recovery"}
+        | {"speaking"},
+        set(),
+    ),
     "pool": (BASE | {"logs", "personaplex"}, set()),
     "web": (
         BASE
@@ -52,7 +62,8 @@ ABOVE = {"cli", "doctor", "serve", "simulator.demo", "__main__", ""}
 SYNCHRONOUS = {
     *("audio", "personas", "personaplex.messages", "personaplex.protocol", "personaplex.text"),
     *("personaplex.voices", "twilio.fields", "twilio.inbound", "twilio.outbound"),
-    *("twilio.protocol", "twilio.signature", "twilio.twiml"),
+    *("twilio.pace", "twilio.protocol", "twilio.signature", "twilio.twiml"),
+    *("web.tickets", "web.rates"),
 }
 SOCKETS = {"asyncio", "aiohttp", "websockets", "socket", "ssl", "threading", "time"}
 

@@ -46,6 +46,8 @@ def formatter() -> Redacting:
         ("From=%2B4915550111&To=%2B15550100", "From=(number)&To=(number)"),
         ("'+15550111'", "'(number)'"),
         ("+123456789012345678901234", "(number)"),
+        ("no persona ' 15550111'", "no persona ' (number)'"),
+        ("From=15550111, To:4915550111.", "From=(number), To:(number)."),
         ("stream once_Ab-_9" + "x" * 38 + " refused", "stream (token) refused"),
         ("cut off: 'once_Ab-", "cut off: '(token)"),
         (f"signed {signature.sign(TOKEN, 'https://a.example', {})}", "signed (signature)"),
@@ -64,7 +66,8 @@ def test_private_things_are_left_out(formatter: Redacting, message: str, expecte
         "lag to model 20/60/80 ms, +50 ppm; caller frames 3160",
         "model server: ws://10.0.0.1:8998/api/chat, calls at a time: 4",
         "refused a webhook from 2001:db8::1: its signature is wrong",
-        "1 + 2 = 3; a+123456; +12345",
+        "1 + 2 = 3; a+123456; +12345; 1048576 bytes; 0.12345678 s; 4611686018427387904",
+        "2026-11-21 18:28:01,012; ws://10.0.0.1:65535/20261121; 12345678.5 ms",
     ],
 )
 def test_the_rest_stays(formatter: Redacting, message: str) -> None:

@@ -252,7 +252,7 @@ def _standin(arguments: argparse.Namespace) -> int:
 
 
 async def _serve_standin(arguments: argparse.Namespace) -> None:
-    from personaplex_bridge.serve import until_signal
+    from personaplex_bridge.signals import until_signal
     from personaplex_bridge.simulator.model import ModelServer
     from personaplex_bridge.web.hosting import hosted
 
@@ -267,13 +267,13 @@ def _call(arguments: argparse.Namespace) -> int:
     from personaplex_bridge.simulator.caller import NO_ACCOUNT, CallPlan
     from personaplex_bridge.simulator.calls import make_calls
 
-    token = arguments.auth_token or _environment().get("TWILIO_AUTH_TOKEN") or None
+    tokens = arguments.auth_token or _environment().get("TWILIO_AUTH_TOKEN") or ""
     plan = CallPlan(
         webhook_url=arguments.url,
         speech=read_as_mulaw(arguments.sound, arguments.repeat),
         caller=arguments.caller,
         called=arguments.called,
-        auth_token=token,
+        auth_token=tokens.split(",")[0].strip() or None,  # Twilio has one, of those we take
         account_sid=_environment().get("TWILIO_ACCOUNT_SID") or NO_ACCOUNT,
         keys=tuple(sorted(arguments.dtmf)),
         hang_up_after_s=arguments.hang_up_after,

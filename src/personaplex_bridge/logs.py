@@ -26,8 +26,8 @@ _PRIVATE = (
     ("token", rf"{ONE_TIME_MARK}[A-Za-z0-9_-]+"),
     # X-Twilio-Signature: the base64 of a SHA-1 or a SHA-256. As it is or in a URL, as all of these.
     ("signature", rf"(?<![A-Za-z0-9+/])(?:{_BASE64}{{27}}|{_BASE64}{{43}})(?:=|%3[Dd])"),
-    # E.164.
-    ("number", r"(?:\+|%2[Bb])[1-9]\d{6,}"),
+    # E.164; and without its plus, which a URL turns into a space.
+    ("number", r"(?:\+|%2[Bb])[1-9]\d{6,}|(?<![\w./-])\d{8,15}(?!\w|[.:/-]\d)"),
 )
 
 

@@ -9,7 +9,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator
 
-from personaplex_bridge import logs
+from personaplex_bridge import logs, signals
 from personaplex_bridge.audio.hold import hold_sound
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
@@ -17,14 +17,15 @@ from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
-from personaplex_bridge.web.hosting import hosted
+from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
 from personaplex_bridge.web.paths import WEBHOOK_PATH
 
 _log = logging.getLogger(logs.NAME)
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM, then end the calls in progress and return.
+    """Serve until SIGINT, which ends the calls in progress, or SIGTERM, which lets them go on for
+    up to DRAIN_TIMEOUT; then return.
 
     Raises:
         ConfigError: the address can't be listened on.
@@ -53,16 +54,16 @@ async def serve(settings: Settings) -> None:
         _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
         if settings.public_url is None:
             _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
-        _warn_of_open_doors(settings)
+        warn_of_open_doors(settings)
+        allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
         _spare_the_collector()
-        await until_signal()
-        _log.info("shutting down: ending %d calls", len(bridge.records))
+        await _until_drained(bridge, settings.drain_timeout_s)
         await bridge.end_calls()
         await bridge.say_goodbye()
 
 
-def _warn_of_open_doors(settings: Settings) -> None:
-    """Loudly: at every LOG_LEVEL."""
+def warn_of_open_doors(settings: Settings) -> None:
+    """Tell whoever runs this that anyone can call: loudly, which is at every LOG_LEVEL."""
     if settings.twilio_auth_tokens:
         return
     what = "TWILIO_AUTH_TOKEN is not set, so NOBODY IS ASKED WHO THEY ARE"
@@ -80,15 +81,19 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-async def until_signal() -> None:
-    """Wait for SIGINT or SIGTERM."""
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
-    await asked.wait()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)  # a second signal ends the process at once
+async def _until_drained(bridge: Bridge, timeout_s: float) -> None:
+    """Wait for a signal. After SIGTERM, have the calls in progress go on to their ends, for so
+    long at most or until another signal.
+    """
+    with signals.heard() as told:
+        if await told.get() is signal.SIGTERM:
+            draining = asyncio.create_task(bridge.drain(timeout_s), name="drain")
+            again = asyncio.create_task(told.get(), name="second-signal")
+            await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, again):
+                task.cancel()
+            await asyncio.wait({draining, again})
+    _log.info("shutting down: ending %d calls", len(bridge.records))
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,7 @@ from personaplex_bridge.audio.oggopus import opus_head, opus_tags
 from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import Catalogue, load_catalogue
-from personaplex_bridge.pool import make_pool
+from personaplex_bridge.pool import ModelPool, make_pool
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.account import TwilioAccount
@@ -58,6 +58,7 @@ class Line:
 
     port: int
     bridge: Bridge
+    pool: ModelPool
     records: asyncio.Queue[CallRecord] = field(default_factory=asyncio.Queue)
     account: TwilioAccount = field(default_factory=TwilioAccount)
 
@@ -87,11 +88,13 @@ async def bridge_to(
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
 ) -> AsyncIterator[Line]:
-    """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm."""
-    servers = [server] if isinstance(server, str) else server
+    """A bridge to the model server at a URL, or to several; no line is kept warm
+    unless WARM_LINES is set.
+    """
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
+    servers = [server] if isinstance(server, str) else server
     pool = make_pool(
         dataclasses.replace(settings, personaplex_tls_verify=False),
         [ServerAddress(url, settings.personaplex_capacity) for url in servers],
@@ -101,7 +104,7 @@ async def bridge_to(
         settings, catalogue, pool, records.put_nowait, waiting_sound=waiting_sound, clock=clock
     )
     async with hosted(bridge.application(), HOST, 0, settings.max_header_bytes) as port:
-        yield Line(port, bridge, records)
+        yield Line(port, bridge, pool, records)
 
 
 @asynccontextmanager
@@ -172,6 +175,18 @@ class Peer:
             await self.send(media(self._frames, payload))
             self._frames += 1
             await asyncio.sleep(0.02)
+
+    async def burst(self, frames: int, payload: bytes = b"\xff" * 160) -> None:
+        """The next frames, all at once."""
+        for _ in range(frames):
+            await self.send(media(self._frames, payload))
+            self._frames += 1
+
+    def cut(self) -> None:
+        """The connection is gone, without a word."""
+        transport = self.socket.get_extra_info("socket")
+        assert transport is not None
+        transport.shutdown(2)
 
     async def close_code(self, within_s: float = 3.0) -> int | None:
         """The code the bridge closes with; it has three seconds to."""

@@ -102,6 +102,11 @@ class ModelPool:
         return sum(self._may_be_free(seat) for seat in self._seats.values())
 
     @property
+    def is_taken(self) -> bool:
+        """Whether any call of this bridge has a line, or is to get one."""
+        return any(seat.taken_for is not None for seat in self._seats.values())
+
+    @property
     def states(self) -> Counter[SeatState]:
         """How many seats are in which state."""
         return Counter(self._state_of(seat) for seat in self._seats.values())

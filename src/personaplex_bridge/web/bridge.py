@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -41,8 +43,12 @@ answer. So a half-open one is found within 40 s.
 SHUTDOWN_TIMEOUT_S = 2.0
 """How long ending the calls in progress may take."""
 
-GOODBYE_TIMEOUT_S = 2.0
+DRAIN_LOOK_S = 0.2
+
+FAREWELL_S = 3.0
 """How long Twilio may take to ask what comes after a stream that we have ended."""
+
+_log = logging.getLogger(logs.NAME)
 
 CallOver = Callable[[CallRecord], None]
 
@@ -70,14 +76,16 @@ class Bridge:
         self._outcomes = Outcomes(clock)
         access, answers = self._access, Answers(settings, self._access, self._tickets)
         lines = access, answers, pool, self._choose
+        self._waiting = Waiting(*lines, settings, hold_sound or music(), clock, self._is_leaving)
         self._routes = (
-            Webhooks(*lines, may_queue=settings.when_busy == "queue"),
-            Waiting(*lines, settings, hold_sound or music(), clock),
+            Webhooks(*lines, settings, self._is_leaving),
+            self._waiting,
             Aftermath(access, answers, self._ending_of),
         )
         self._on_call_over = on_call_over
         self._waiting_sound = waiting_sound
         self._clock = clock
+        self._draining = False
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
         self._calls: dict[asyncio.Task[None], BridgeSession] = {}
@@ -94,6 +102,7 @@ class Bridge:
             routes.add_to(app.router)
         app.router.add_get(STREAM_PATH, self.serve_stream)
         app.router.add_get("/healthz", self.tell_health)
+        app.router.add_get("/readyz", self.tell_readiness)
         app.cleanup_ctx.append(self._tend_pool)
         app.on_shutdown.append(self.end_calls)
         return app
@@ -119,6 +128,38 @@ class Bridge:
         lines = dict(self._pool.states)
         body = {"status": "ok", "sessions": len(self._calls), "uptime": uptime, "lines": lines}
         return web.json_response(body)
+
+    async def tell_readiness(self, _request: web.Request) -> web.Response:
+        """Whether new calls are welcome: 200, or 503 while draining."""
+        if self._draining:
+            return web.json_response({"status": "draining"}, status=503)
+        return web.json_response({"status": "ready"})
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new calls; wait until those in progress are over, for so long at most, and
+        end the others politely: they are told so by the TwiML after their stream.
+        """
+        self._draining = True
+        _log.info(
+            "draining: %d calls go on, for %g s at most; a second signal ends them",
+            len(self._calls),
+            timeout_s,
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._is_needed():  # noqa: ASYNC110 - seldom, and no haste
+                    await asyncio.sleep(DRAIN_LOOK_S)
+        if self._calls:
+            _log.warning("draining took %g s: ending %d calls", timeout_s, len(self._calls))
+            await self.end_calls()
+            await self.say_goodbye()
+
+    def _is_needed(self) -> bool:
+        """Whether callers are here. A line is taken when a call's webhook comes, before its stream.
+
+        Those who hold are sent away when Twilio next asks for them.
+        """
+        return bool(self._calls) or self._pool.is_taken or self._waiting.is_used
 
     async def _run_call(
         self,
@@ -148,6 +189,10 @@ class Bridge:
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
 
+    def _is_leaving(self) -> bool:
+        """Whether no more calls are taken."""
+        return self._draining
+
     def _ending_of(self, call_sid: str) -> Ending | None:
         """How a call's last stream ended. Twilio may ask while we are still closing it."""
         ours = [record for record in self.records if record.call_sid == call_sid]
@@ -175,9 +220,9 @@ class Bridge:
         async with self._pool.tended():
             yield
 
-    async def say_goodbye(self, within_s: float = GOODBYE_TIMEOUT_S) -> None:
+    async def say_goodbye(self) -> None:
         """Once calls were ended: wait until Twilio has asked what to tell their callers."""
-        await self._outcomes.all_asked(GOING_AWAY, within_s)
+        await self._outcomes.all_asked(GOING_AWAY, FAREWELL_S)
 
     async def end_calls(self, _app: web.Application | None = None) -> None:
         """End the calls in progress (close code 1001); returns once they have ended."""

@@ -37,11 +37,15 @@ class Proxies:
         self._trusted = tuple(trusted)
 
     def host_of(self, request: web.Request) -> tuple[str, bool]:
-        """The host that was asked for, and whether a proxy has forwarded the request."""
+        """The host that was asked for, and whether a proxy has forwarded the request.
+
+        Empty without a Host header: aiohttp would look up this machine's name, and wait for it.
+        """
         headers = request.headers
+        own = headers.get("Host", "")
         if not self._trusts(_peer(request)) or not {HOST_HEADER, PROTO_HEADER} & set(headers):
-            return request.host, False
-        return headers.get(HOST_HEADER, request.host).split(",")[0].strip(), True
+            return own, False
+        return headers.get(HOST_HEADER, own).split(",")[0].strip(), True
 
     def client_of(self, request: web.Request) -> str:
         """The address of whoever asks: the nearest one that is no trusted proxy."""

@@ -35,6 +35,9 @@ MAX_STRANGERS = 512
 """Connections that have not shown yet that they are Twilio's. One more, and the oldest goes: who
 fills them all up is pushed out by the next webhook, not the other way round."""
 
+OTHER_FILES = 100
+"""Open files of a process that are no connections, generously."""
+
 SERVER = "personaplex-bridge"
 
 _log = logging.getLogger(logs.NAME)
@@ -86,6 +89,24 @@ async def hosted(
             listener.close()
     finally:
         await runner.cleanup()
+
+
+def allow_connections(number: int) -> None:
+    """Let this process have so many connections at once, if the system's limit is a lower one.
+
+    Shells and service managers set 1,024 by default, and systems allow far more.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    wanted = number + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            _log.warning("the system allows %d open files, %d may be needed", allowed, wanted)
 
 
 def vouch_for(request: web.Request) -> None:

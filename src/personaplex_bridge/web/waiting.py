@@ -26,12 +26,15 @@ from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.web.access import Access
 from personaplex_bridge.web.answers import Answers
 from personaplex_bridge.web.paths import HOLD_PATH, QUEUED_PATH, WAIT_PATH
-from personaplex_bridge.web.webhooks import Choose, reserve
+from personaplex_bridge.web.webhooks import Choose, IsLeaving, reserve
 
 TELL_CHANGE_AFTER_S = 15.0
 """A caller who has moved up is told so, but not sooner than so long after the last time."""
 TELL_AGAIN_AFTER_S = 60.0
 """A caller who hasn't moved up hears so often that they are not forgotten."""
+
+FORGOTTEN_S = 45.0
+"""Who hasn't been asked for by Twilio for so long has hung up."""
 
 HOPE_S = 15.0
 """With no model server, or no store of leases, callers hold on for so long: a failure that short
@@ -61,6 +64,7 @@ class Waiting:
         settings: Settings,
         sound: HoldSound,
         clock: Clock,
+        is_leaving: IsLeaving,
     ) -> None:
         self._access = access
         self._answers = answers
@@ -70,6 +74,12 @@ class Waiting:
         self._sound = sound
         self._holders = _Holders(settings.queue_limit, clock)
         self._clock = clock
+        self._is_leaving = is_leaving
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anybody holds."""
+        return self._holders.are_there()
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes to an application's."""
@@ -98,9 +108,9 @@ class Waiting:
         asked = await self._access.read_webhook(request)
         call, result = asked.get("CallSid", ""), asked.get("QueueResult", "")
         self._holders.forget(call)
+        choice = self._choose(request.query, asked.get("To", ""))
         try:
-            if result == "leave":
-                choice = self._choose(request.query, asked.get("To", ""))
+            if result == "leave" and not self._is_leaving():
                 await reserve(self._pool, call, choice.role)
                 return self._answers.connect(request, call, choice)
         except ModelError as error:
@@ -109,6 +119,8 @@ class Waiting:
         if result in _GONE:
             _log.info("a caller holds no longer: %s", result)
             return self._answers.hang_up()
+        if self._is_leaving():
+            return self._answers.elsewhere(choice)
         if result != "leave":
             _log.warning("Twilio's queue let a caller go: %.40r", result)
         return self._answers.failed(request)
@@ -133,7 +145,7 @@ class Waiting:
             QueueFull: the caller was forgotten, and so many others have come.
         """
         now_s = self._clock.now()
-        if now_s - holder.since_s >= self._timeout_s:
+        if now_s - holder.since_s >= self._timeout_s or self._is_leaving():
             return None
         try:
             await reserve(self._pool, call, role, patient=False)
@@ -155,6 +167,8 @@ class _Holder:
     """A caller who holds."""
 
     since_s: float
+    asked_s: float
+    """When Twilio last asked for them."""
     pieces: int = 0
     """How many they have heard."""
     told: int | None = None
@@ -195,11 +209,18 @@ class _Holders:
         """The caller, who has held for so many seconds at Twilio, as it says."""
         usable = queue_time.isascii() and queue_time.isdigit() and len(queue_time) <= 6
         held_s = int(queue_time) if usable else 0
-        holder = self._holders.pop(call, None) or _Holder(self._clock.now() - held_s)
+        now_s = self._clock.now()
+        holder = self._holders.pop(call, None) or _Holder(now_s - held_s, now_s)
+        holder.asked_s = now_s
         while len(self._holders) >= self._limit:
             del self._holders[next(iter(self._holders))]
         self._holders[call] = holder
         return holder
+
+    def are_there(self) -> bool:
+        """Whether there are any who haven't hung up without a word."""
+        due_s = self._clock.now() - FORGOTTEN_S
+        return any(holder.asked_s > due_s for holder in self._holders.values())
 
     def forget(self, call: str) -> None:
         """The caller holds no longer."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from personaplex_bridge import logs
+from personaplex_bridge.config import Settings
 from personaplex_bridge.errors import ModelBusy, ModelUnavailable, QueueFull
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.personas import Choice
@@ -23,6 +24,9 @@ RESERVE_TIMEOUT_S = 10.0
 Choose = Callable[[Mapping[str, str], str], Choice]
 """The role for a call: by what was asked for, and the number called."""
 
+IsLeaving = Callable[[], bool]
+"""Whether the bridge is shutting down, and takes no more calls."""
+
 _log = logging.getLogger(logs.NAME)
 
 
@@ -35,14 +39,15 @@ class Webhooks:
         answers: Answers,
         pool: ModelPool,
         choose: Choose,
-        *,
-        may_queue: bool,
+        settings: Settings,
+        is_leaving: IsLeaving,
     ) -> None:
         self._access = access
         self._answers = answers
         self._pool = pool
         self._choose = choose
-        self._may_queue = may_queue
+        self._may_queue = settings.when_busy == "queue"
+        self._is_leaving = is_leaving
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the route to an application's."""
@@ -55,6 +60,8 @@ class Webhooks:
         choice = self._choose(request.query, asked.get("To", ""))
         for warning in choice.warnings:
             _log.warning("webhook: %s", warning)
+        if self._is_leaving():
+            return self._answers.elsewhere(choice)
         call = asked.get("CallSid", "")
         try:
             await reserve(self._pool, call, choice.role)
