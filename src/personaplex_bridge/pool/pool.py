@@ -159,10 +159,11 @@ class ModelPool:
         with contextlib.suppress(LeasesUnavailable):  # is forgotten in time
             await self._leases.leave(call)
 
-    async def reserve(self, call: str, role: Role) -> None:
+    async def reserve(self, call: str, role: Role, *, patient: bool = True) -> None:
         """Take a seat for a call whose stream is to come, and begin to connect.
 
-        Somebody trying the address, without a call, takes none.
+        Somebody trying the address, without a call, takes none. Who isn't `patient` doesn't wait
+        for a spare slot that another bridge is giving up.
 
         It is given back after `STREAM_TIMEOUT_S` unless `line` is asked for the same call. Whoever
         names a call that has its line already is another call.
@@ -174,9 +175,10 @@ class ModelPool:
         if not call:
             self._refuse_if_full()
             return
+        wait_s = COMING_S if patient else 0.0
         seat = self._reserved(call)
         if seat is None:
-            taken = await self._take(call, role)
+            taken = await self._take(call, role, wait_s)
             seat = self._reserved(call) or taken
             if seat is not taken:  # the webhook came twice at once
                 taken.vacate()
@@ -196,7 +198,7 @@ class ModelPool:
             ModelError: the server can't be reached, or doesn't shake hands in time; or the store
                 of leases can't be reached. LeaseLost, also later, if the lease was lost.
         """
-        seat = self._reserved(call) or await self._take(call, role, in_progress=True)
+        seat = self._reserved(call) or await self._take(call, role, COMING_S, in_progress=True)
         seat.waits_until_s = None
         self._usual.note(role)
         self._changed.set()
@@ -232,9 +234,11 @@ class ModelPool:
                 return seat
         return None
 
-    async def _take(self, call: str, role: Role, *, in_progress: bool = False) -> Seat:
+    async def _take(
+        self, call: str, role: Role, wait_s: float, *, in_progress: bool = False
+    ) -> Seat:
         """The best seat there is: now the call's own."""
-        give_up_s = _now() + COMING_S
+        give_up_s = _now() + wait_s
         while True:
             slots = [seat.slot for seat in self._candidates(role, in_progress=in_progress)]
             taken = await self._leases.take(slots, call, obey_queue=not in_progress, warm=False)

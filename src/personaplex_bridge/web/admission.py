@@ -28,8 +28,10 @@ class Admission:
         """Whether there are as many calls as MAX_CALLS allows."""
         return self._calls() >= self._max_calls
 
-    async def reserve(self, call: str, role: Role) -> None:
+    async def reserve(self, call: str, role: Role, *, patient: bool = True) -> None:
         """Take a model server for a call, in the time that Twilio gives.
+
+        Who isn't `patient` comes again: the pool doesn't wait for what another bridge is giving up.
 
         Raises:
             ModelBusy: all are taken, others are ahead in line, or the bridge is full.
@@ -39,6 +41,6 @@ class Admission:
             raise ModelBusy(f"there are {self._max_calls} calls, as many as MAX_CALLS allows")
         try:
             async with asyncio.timeout(RESERVE_TIMEOUT_S):
-                await self.pool.reserve(call, role)
+                await self.pool.reserve(call, role, patient=patient)
         except TimeoutError:
             raise ModelUnavailable("no model server could be reserved in time") from None

@@ -79,9 +79,10 @@ class Bridge:
         access, answers = self._access, Answers(settings, self._access, self._tickets)
         self._admission = Admission(pool, settings.max_calls, self._admitted)
         lines = access, answers, self._admission, self._choose
+        self._waiting = Waiting(*lines, settings, hold_sound or music(), clock)
         self._routes = (
-            Webhooks(*lines, may_queue=settings.when_busy == "queue"),
-            Waiting(*lines, settings, hold_sound or music(), clock),
+            Webhooks(*lines, settings),
+            self._waiting,
             Aftermath(access, answers, self._ending_of),
         )
         self._on_call_over = on_call_over
@@ -155,8 +156,7 @@ class Bridge:
         )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                # A line is taken when a call's webhook comes, before its stream.
-                while self._calls or self._pool.is_taken:  # noqa: ASYNC110 - seldom, and no haste
+                while self._is_needed():  # noqa: ASYNC110 - seldom, and no haste
                     await asyncio.sleep(DRAIN_LOOK_S)
         if self._calls:
             _log.warning("draining took %g s: ending %d calls", timeout_s, len(self._calls))
@@ -166,6 +166,13 @@ class Bridge:
         """End the calls in progress, and wait until Twilio has asked what to tell the callers."""
         await self.end_calls()
         await self._outcomes.all_asked(GOING_AWAY, GOODBYE_TIMEOUT_S)
+
+    def _is_needed(self) -> bool:
+        """Whether callers are here. A line is taken when a call's webhook comes, before its stream.
+
+        Those who hold are sent away when Twilio next asks for them.
+        """
+        return bool(self._calls) or self._pool.is_taken or self._waiting.is_used
 
     async def _run_call(
         self,

@@ -15,7 +15,12 @@ from personaplex_bridge import logs
 from personaplex_bridge.audio.hold import HoldSound
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.config import Settings
-from personaplex_bridge.errors import ModelBusy, ModelError
+from personaplex_bridge.errors import (
+    LeasesUnavailable,
+    ModelBusy,
+    ModelError,
+    ModelUnavailable,
+)
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.web.access import Access
 from personaplex_bridge.web.admission import Admission
@@ -27,6 +32,14 @@ TELL_CHANGE_AFTER_S = 15.0
 """A caller who has moved up is told so, but not sooner than so long after the last time."""
 TELL_AGAIN_AFTER_S = 60.0
 """A caller who hasn't moved up hears so often that they are not forgotten."""
+
+FORGOTTEN_S = 45.0
+"""Who hasn't been asked for by Twilio for so long has hung up."""
+
+HOPE_S = 15.0
+"""With no model server, or no store of leases, callers hold on for so long: a failure that short
+need not empty the line.
+"""
 
 SOUND_MAX_AGE_S = 3600
 """Twilio keeps the pieces for so long."""
@@ -61,6 +74,11 @@ class Waiting:
         self._holders = _Holders(settings.queue_limit, clock)
         self._clock = clock
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anybody holds."""
+        return self._holders.are_there()
+
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes to an application's."""
         router.add_post(WAIT_PATH, self.hold)
@@ -88,12 +106,9 @@ class Waiting:
         asked = await self._access.read_webhook(request)
         call, result = asked.get("CallSid", ""), asked.get("QueueResult", "")
         self._holders.forget(call)
-        if result == "leave" and self._admission.is_closed:
-            await self._admission.pool.leave(call)
-            return self._answers.elsewhere(request.query_string)
+        choice = self._choose(request.query, asked.get("To", ""))
         try:
-            if result == "leave":
-                choice = self._choose(request.query, asked.get("To", ""))
+            if result == "leave" and not self._admission.is_closed:
                 await self._admission.reserve(call, choice.role)
                 return self._answers.connect(request, call, choice)
         except ModelError as error:
@@ -102,6 +117,8 @@ class Waiting:
         if result in _GONE:
             _log.info("a caller holds no longer: %s", result)
             return self._answers.hang_up()
+        if self._admission.is_closed:
+            return self._answers.elsewhere(choice)
         if result != "leave":
             _log.warning("Twilio's queue let a caller go: %.40r", result)
         return self._answers.failed(request)
@@ -119,14 +136,28 @@ class Waiting:
         return self._choose(request.query, asked.get("To", "")).role
 
     async def _place(self, call: str, role: Role, holder: _Holder) -> int | None:
-        """The caller's place in line; None if they hold no longer."""
-        if self._admission.is_closed or self._clock.now() - holder.since_s >= self._timeout_s:
+        """The caller's place in line; None if they hold no longer.
+
+        Raises:
+            ModelUnavailable: no model server has been there for too long.
+            QueueFull: the caller was forgotten, and so many others have come.
+        """
+        now_s = self._clock.now()
+        if now_s - holder.since_s >= self._timeout_s or self._admission.is_closed:
             return None
         try:
-            await self._admission.reserve(call, role)
+            await self._admission.reserve(call, role, patient=False)
         except ModelBusy:
+            holder.down_since_s = None
+        except ModelUnavailable:
+            if not holder.may_hope(now_s):
+                raise
+        else:
+            return None
+        try:
             return await self._admission.pool.wait(call)
-        return None
+        except LeasesUnavailable:
+            return holder.told or 1
 
 
 @dataclass(slots=True)
@@ -134,11 +165,21 @@ class _Holder:
     """A caller who holds."""
 
     since_s: float
+    asked_s: float
+    """When Twilio last asked for them."""
     pieces: int = 0
     """How many they have heard."""
     told: int | None = None
     """The place they were told last, and when."""
     told_s: float = 0.0
+    down_since_s: float | None = None
+    """Since when there has been no model server at all."""
+
+    def may_hope(self, now_s: float) -> bool:
+        """Whether there may be a model server again soon, now that there is none."""
+        if self.down_since_s is None:
+            self.down_since_s = now_s
+        return now_s - self.down_since_s < HOPE_S
 
     def is_to_be_told(self, position: int, now_s: float) -> bool:
         """Whether it is time to say their place; from then on it counts as said."""
@@ -166,11 +207,18 @@ class _Holders:
         """The caller, who has held for so many seconds at Twilio, as it says."""
         usable = queue_time.isascii() and queue_time.isdigit() and len(queue_time) <= 6
         held_s = int(queue_time) if usable else 0
-        holder = self._holders.pop(call, None) or _Holder(self._clock.now() - held_s)
+        now_s = self._clock.now()
+        holder = self._holders.pop(call, None) or _Holder(now_s - held_s, now_s)
+        holder.asked_s = now_s
         while len(self._holders) >= self._limit:
             del self._holders[next(iter(self._holders))]
         self._holders[call] = holder
         return holder
+
+    def are_there(self) -> bool:
+        """Whether there are any who haven't hung up without a word."""
+        due_s = self._clock.now() - FORGOTTEN_S
+        return any(holder.asked_s > due_s for holder in self._holders.values())
 
     def forget(self, call: str) -> None:
         """The caller holds no longer."""
