@@ -47,7 +47,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "pool": (BASE | {"logs", "personaplex"}, set()),
     "web": (
-        BASE | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"},
+        BASE
+        | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"}
+        | {"audio.hold"},
         {"aiohttp"},
     ),
     "simulator": (

@@ -20,9 +20,10 @@ from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.record import CallRecord, Word
 from personaplex_bridge.speaking import Speaking
 
-MODEL_SILENCE_S = 8.0
-"""A model that hears and says nothing for so long is stuck: it freezes for 5 s at most, and after
-6 s what it has not answered counts as lost (`audio.in_flight`).
+MODEL_SILENCE_S = 5.0
+"""A model that hears and says nothing for so long is stuck: it answers every 80 ms, and freezes for
+so long only after what we never send (an empty packet). After 3.5 s what it has not answered
+counts as lost (`audio.in_flight`), which is tried first.
 """
 LOOK_EVERY_S = 0.5
 

@@ -66,7 +66,7 @@ async def examine(environ: Mapping[str, str]) -> bool:
     else:
         findings += [Finding("settings", "read"), _port(settings), *_twilio(settings)]
         if complete:
-            findings += [_personas(settings), _ringback(settings)]
+            findings += [_personas(settings), _ringback(settings), _hold_sound(settings)]
             findings += await _model_servers(settings)
     for finding in findings:
         print(f"{'MEND' if finding.mend else 'ok':>4}  {finding.what}: {finding.found}")
@@ -140,6 +140,16 @@ def _ringback(settings: Settings) -> Finding:
     except AudioError as error:
         return Finding("ringback", str(error), "mend RINGBACK")
     return Finding("ringback", str(settings.ringback or "off"))
+
+
+def _hold_sound(settings: Settings) -> Finding:
+    from personaplex_bridge.audio.hold import hold_sound
+
+    try:
+        hold_sound(settings.hold_sound)
+    except AudioError as error:
+        return Finding("hold sound", str(error), "mend HOLD_SOUND")
+    return Finding("hold sound", str(settings.hold_sound or "music of our own"))
 
 
 def _port(settings: Settings) -> Finding:

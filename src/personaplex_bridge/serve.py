@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator
 
 from personaplex_bridge import logs, signals
+from personaplex_bridge.audio.hold import hold_sound
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
@@ -17,7 +18,7 @@ from personaplex_bridge.pool import make_pool
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
-from personaplex_bridge.web.webhooks import WEBHOOK_PATH
+from personaplex_bridge.web.paths import WEBHOOK_PATH
 
 _log = logging.getLogger(logs.NAME)
 
@@ -28,21 +29,21 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         ConfigError: the address can't be listened on.
-        AudioError: RINGBACK is a file without usable sound.
+        AudioError: RINGBACK or HOLD_SOUND is a file without usable sound.
         PersonaError: PERSONA or PERSONAS_FILE is not usable.
     """
     catalogue = load_catalogue(settings.personas_file)
     persona = catalogue.get(settings.persona)
     if persona.experimental:
         _log.warning("persona %s is experimental: see docs/personas.md", settings.persona)
-    sound = waiting_sound(settings.ringback)
+    sound, hold = waiting_sound(settings.ringback), hold_sound(settings.hold_sound)
     async with contextlib.AsyncExitStack() as stack:
         servers = settings.servers
         if not servers:
             standin = _own_standin(settings.personaplex_capacity)
             servers = (await stack.enter_async_context(standin),)
         pool = make_pool(settings, servers, persona.role)
-        bridge = Bridge(settings, catalogue, pool, waiting_sound=sound)
+        bridge = Bridge(settings, catalogue, pool, waiting_sound=sound, hold_sound=hold)
         app = bridge.application()
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
@@ -57,6 +58,7 @@ async def serve(settings: Settings) -> None:
         allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
         _spare_the_collector()
         await _until_drained(bridge, settings.drain_timeout_s)
+        await bridge.say_goodbye()
 
 
 def warn_of_open_doors(settings: Settings) -> None:

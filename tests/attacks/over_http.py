@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from personaplex_bridge.simulator.obey import ConnectStream, Hangup, read_twiml
 from personaplex_bridge.web.hosting import MAX_STRANGERS
-from personaplex_bridge.web.webhooks import WEBHOOK_PATH
+from personaplex_bridge.web.paths import WEBHOOK_PATH
 from tests.attacks import raw
 from tests.attacks.raw import Answer, Connection
 from tests.attacks.scene import (

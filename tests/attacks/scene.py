@@ -25,7 +25,7 @@ from personaplex_bridge.simulator.route import Route
 from personaplex_bridge.twilio import inbound, signature
 from personaplex_bridge.values import network
 from personaplex_bridge.web.hosting import allow_connections
-from personaplex_bridge.web.webhooks import STREAM_PATH, WEBHOOK_PATH
+from personaplex_bridge.web.paths import STREAM_PATH, WEBHOOK_PATH
 from tests.attacks import raw
 from tests.attacks.raw import Answer, Connection, Header, Socket
 from tests.live.harness import CLOCK, HOST, Line, full_line, until

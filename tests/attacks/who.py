@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from personaplex_bridge.simulator.obey import ConnectStream, read_twiml
-from personaplex_bridge.web.webhooks import STREAM_PATH, WEBHOOK_PATH
+from personaplex_bridge.web.paths import STREAM_PATH, WEBHOOK_PATH
 from tests.attacks.raw import Answer, Header
 from tests.attacks.scene import (
     BALANCER,

@@ -111,7 +111,7 @@ async def test_three_processes_make_calls(sound: Path, tmp_path: Path) -> None:
         ) as (_, model_url),
         running(
             r"webhook is at (\S+)", "serve", "--port", "0", cwd=tmp_path,
-            PERSONAPLEX_URL=model_url, **token,
+            PERSONAPLEX_URL=model_url, WHEN_BUSY="reject", **token,
         ) as (_, webhook),
     ):  # fmt: skip
         call = ["call", str(sound), "--url", webhook]

@@ -114,7 +114,7 @@ class ModelPool:
     async def wait(self, call: str) -> int:
         """Get in line for a seat, or stay there; the caller's place, from 1.
 
-        Who doesn't ask again for 30 s is forgotten; `reserve` gives seats in order.
+        Who doesn't ask again for 45 s is forgotten; `reserve` gives seats in order.
 
         Raises:
             QueueFull: as many wait as may.
@@ -123,7 +123,12 @@ class ModelPool:
         return await self._leases.wait(call, self._queue_limit)
 
     async def leave(self, call: str) -> None:
-        """Get out of the line: the caller hung up, or waits no longer."""
+        """Get out of the line, and give back what is reserved: the caller hung up, or waits no
+        longer.
+        """
+        seat = self._reserved(call)
+        if seat is not None:
+            self._vacate(seat)
         with contextlib.suppress(LeasesUnavailable):  # is forgotten in time
             await self._leases.leave(call)
 

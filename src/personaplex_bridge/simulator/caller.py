@@ -15,6 +15,7 @@ import aiohttp
 
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
+from personaplex_bridge.errors import BridgeError
 from personaplex_bridge.simulator.account import CallQueue, TwilioAccount
 from personaplex_bridge.simulator.asking import Asking
 from personaplex_bridge.simulator.media import PhoneStream
@@ -30,7 +31,6 @@ from personaplex_bridge.simulator.obey import (
     Redirect,
     Reject,
     Say,
-    TwimlError,
     Verb,
     read_twiml,
 )
@@ -85,9 +85,9 @@ class PhoneCall:
         """Make the call.
 
         Raises:
-            CallFailed: a webhook or the media socket can't be reached, or answers nothing that
+            CallFailed: the webhook or the media socket can't be reached, or answers nothing that
                 Twilio would accept.
-            TwimlError: a document is not as Twilio wants it.
+            TwimlError: the webhook's document is not as Twilio wants it.
         """
         self._began_s = self._clock.now()
         async with aiohttp.ClientSession() as self._http:
@@ -106,14 +106,25 @@ class PhoneCall:
             if next_ is None:
                 return
             began_s = self._clock.now()
-            document = await self._ask(next_)
             if number == 0:
+                document = await self._ask(next_)
                 self.report.webhook_s = self._clock.now() - began_s
-            next_ = await self._obey(next_.url, read_twiml(document))
+                next_ = await self._obey(next_.url, read_twiml(document))
+            else:
+                next_ = await self._go_on(next_)
             hasty = hasty + 1 if self._clock.now() - began_s < 0.001 else 0
             if hasty > MAX_HASTY_DOCUMENTS:
                 break
         raise CallFailed("documents that lead to each other without end")
+
+    async def _go_on(self, next_: _Next) -> _Next | None:
+        """The next document of a call that has begun. The caller hears if there is none."""
+        try:
+            return await self._obey(next_.url, read_twiml(await self._ask(next_)))
+        except BridgeError as error:
+            self.report.problems.append(str(error))
+            self.report.tell("ended by Twilio: an application error has occurred")
+            raise _CallOver from None
 
     async def _ask(self, next_: _Next) -> str:
         status = "in-progress" if self._answered else "ringing"
@@ -236,9 +247,9 @@ class PhoneCall:
         for _ in range(MAX_DOCUMENTS):
             began_s = self._clock.now()
             told = queue.told(self.report.call_sid, began_s)
-            document = await self._asking.ask(url, told, "in-progress")
-            url = wait_url
             try:
+                document = await self._asking.ask(url, told, "in-progress")
+                url = wait_url
                 for verb in read_twiml(document, waiting=True):
                     match verb:
                         case Leave():
@@ -251,7 +262,7 @@ class PhoneCall:
                             break
                         case _:
                             await self._let_hear(verb, url)
-            except TwimlError as error:
+            except BridgeError as error:
                 self.report.problems.append(str(error))
                 return "error"
             except _CallOver:

@@ -13,18 +13,25 @@ from functools import partial
 from aiohttp import web
 
 from personaplex_bridge import logs
+from personaplex_bridge.audio.hold import HoldSound, music
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import Catalogue, Choice, choose
 from personaplex_bridge.pool import ModelPool
-from personaplex_bridge.record import CallRecord
+from personaplex_bridge.record import CallRecord, Ending
 from personaplex_bridge.session import BridgeSession
 from personaplex_bridge.twilio.inbound import Start
 from personaplex_bridge.twilio.stream import MediaStream
 from personaplex_bridge.web.access import Access
+from personaplex_bridge.web.admission import Admission
+from personaplex_bridge.web.aftermath import GOING_AWAY, Aftermath
+from personaplex_bridge.web.answers import Answers
 from personaplex_bridge.web.hosting import vouch_for
+from personaplex_bridge.web.outcomes import Outcomes
+from personaplex_bridge.web.paths import STREAM_PATH
 from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
-from personaplex_bridge.web.webhooks import STREAM_PATH, Webhooks
+from personaplex_bridge.web.waiting import Waiting
+from personaplex_bridge.web.webhooks import Webhooks
 
 CLOSE_TIMEOUT_S = 0.5
 """How long Twilio may take to answer a close frame."""
@@ -39,8 +46,8 @@ SHUTDOWN_TIMEOUT_S = 2.0
 
 DRAIN_LOOK_S = 0.2
 
-FAREWELL_S = 3.0
-"""How long after the end of their streams callers' TwiML is still answered."""
+GOODBYE_TIMEOUT_S = 2.0
+"""How long Twilio may take to ask what comes after a stream that we have ended."""
 
 _log = logging.getLogger(logs.NAME)
 
@@ -58,6 +65,7 @@ class Bridge:
         on_call_over: CallOver | None = None,
         *,
         waiting_sound: bytes | None = None,
+        hold_sound: HoldSound | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
@@ -66,11 +74,18 @@ class Bridge:
         # Without Twilio's token nobody can tell Twilio from others, and one of ours proves nothing.
         self._tickets = Tickets(clock) if settings.twilio_auth_tokens else None
         self._choose = partial(choose, catalogue, settings.persona)
-        self._webhooks = Webhooks(self._access, pool, self._choose, self._tickets)
+        self._outcomes = Outcomes(clock)
+        access, answers = self._access, Answers(settings, self._access, self._tickets)
+        self._admission = Admission(pool, settings.max_calls, self._admitted)
+        lines = access, answers, self._admission, self._choose
+        self._routes = (
+            Webhooks(*lines, may_queue=settings.when_busy == "queue"),
+            Waiting(*lines, settings, hold_sound or music(), clock),
+            Aftermath(access, answers, self._ending_of),
+        )
         self._on_call_over = on_call_over
         self._waiting_sound = waiting_sound
         self._clock = clock
-        self._draining = False
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
         self._calls: dict[asyncio.Task[None], BridgeSession] = {}
@@ -83,7 +98,8 @@ class Bridge:
     def application(self) -> web.Application:
         """The aiohttp application that serves this bridge."""
         app = web.Application(client_max_size=self._settings.max_body_bytes)
-        self._webhooks.add_to(app.router)
+        for routes in self._routes:
+            routes.add_to(app.router)
         app.router.add_get(STREAM_PATH, self.serve_stream)
         app.router.add_get("/healthz", self.tell_health)
         app.router.add_get("/readyz", self.tell_readiness)
@@ -94,6 +110,8 @@ class Bridge:
     async def serve_stream(self, request: web.Request) -> web.WebSocketResponse:
         """One call's media socket, from upgrade to close."""
         self._access.check_upgrade(request)
+        if self._admission.is_full:  # a stream without a webhook: those were counted
+            raise web.HTTPServiceUnavailable(text="as many calls as may be\n")
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             max_msg_size=self._settings.max_message_bytes,
@@ -115,7 +133,7 @@ class Bridge:
 
     async def tell_readiness(self, _request: web.Request) -> web.Response:
         """Whether new calls are welcome: 200, or 503 while draining."""
-        if self._draining:
+        if self._admission.is_closed:
             return web.json_response({"status": "draining"}, status=503)
         return web.json_response({"status": "ready"})
 
@@ -123,7 +141,7 @@ class Bridge:
         """Take no new calls; wait until those in progress are over, for so long at most, and
         end the others politely: they are told so by the TwiML after their stream.
         """
-        self._draining = True
+        self._admission.is_closed = True
         _log.info(
             "draining: %d calls go on, for %g s at most; a second signal ends them",
             len(self._calls),
@@ -136,8 +154,12 @@ class Bridge:
                     await asyncio.sleep(DRAIN_LOOK_S)
         if self._calls:
             _log.warning("draining took %g s: ending %d calls", timeout_s, len(self._calls))
-            await self.end_calls()
-            await asyncio.sleep(FAREWELL_S)
+            await self.say_goodbye()
+
+    async def say_goodbye(self) -> None:
+        """End the calls in progress, and wait until Twilio has asked what to tell the callers."""
+        await self.end_calls()
+        await self._outcomes.all_asked(GOING_AWAY, GOODBYE_TIMEOUT_S)
 
     async def _run_call(
         self,
@@ -162,8 +184,24 @@ class Bridge:
             await session.run()
         finally:
             del self._calls[task]
+            if session.record.ending is not None:
+                self._outcomes.ended(session.record.call_sid, session.record.ending)
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
+
+    def _ending_of(self, call_sid: str) -> Ending | None:
+        """How a call's last stream ended. Twilio may ask while we are still closing it."""
+        ours = [record for record in self.records if record.call_sid == call_sid]
+        if ours:
+            ending = ours[-1].ending
+            if ending is None:
+                return None  # Twilio has lost it, and we don't know yet
+            self._outcomes.ended(call_sid, ending)
+        return self._outcomes.of(call_sid)
+
+    def _admitted(self) -> int:
+        """How many calls were let in; `hosted` bounds the sockets that are still strangers."""
+        return sum(record.call_sid != "" for record in self.records)
 
     def _admit(self, request: web.Request, start: Start) -> Choice:
         """Let a stream in that its own webhook has sent.
