@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.sounds import model_packets
-from personaplex_bridge.serve import until_signal
+from personaplex_bridge.signals import until_signal
 from personaplex_bridge.simulator.behaviours import Loop
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.web.hosting import hosted

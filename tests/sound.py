@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.mulaw import Pcm
 
 
@@ -29,6 +30,13 @@ def find(
         (_correlation(here, there[delay : delay + size]), delay) for delay in range(most + 1)
     )
     return delay, score
+
+
+def pitch_hz(sound: bytes) -> float:
+    """The strongest frequency in mu-law at 8 kHz."""
+    spectrum = np.abs(np.fft.rfft(mulaw.decode(sound).astype(np.float64)))
+    spectrum[0] = 0
+    return float(np.argmax(spectrum)) * mulaw.SAMPLE_RATE_HZ / len(sound)
 
 
 def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:

@@ -50,6 +50,7 @@ VARIABLES = {
     "HOLD_SOUND": "hold_sound",
     "BUSY_WORDS": "busy_words",
     "SORRY_WORDS": "sorry_words",
+    "AGAIN_WORDS": "again_words",
     "VOICEMAIL_WORDS": "voicemail_words",
     "SAY_LANGUAGE": "say_language",
     "START_TIMEOUT": "start_timeout_s",
@@ -161,6 +162,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("HOLD_SOUND", __file__, Path(__file__)),
     ("BUSY_WORDS", "Number {position}, please wait.", "Number {position}, please wait."),
     ("SORRY_WORDS", "Pardon.", "Pardon."),
+    ("AGAIN_WORDS", "Bis gleich.", "Bis gleich."),
     ("VOICEMAIL_WORDS", "Speak.", "Speak."),
     ("SAY_LANGUAGE", "de-DE", "de-DE"),
     ("START_TIMEOUT", "1", 1.0),
@@ -291,7 +293,10 @@ BAD: list[tuple[str, str, str]] = [
     *(("QUEUE_LIMIT", value, "1 to 1000") for value in ["0", "1001"]),
     *(("QUEUE_TIMEOUT", value, "5 to 14400") for value in ["4", "14401"]),
     ("HOLD_SOUND", "/no/such/file.mp3", "exists"),
-    *((name, "a\nb", "printable") for name in ["BUSY_WORDS", "SORRY_WORDS", "VOICEMAIL_WORDS"]),
+    *(
+        (name, "a\nb", "printable")
+        for name in ["BUSY_WORDS", "SORRY_WORDS", "AGAIN_WORDS", "VOICEMAIL_WORDS"]
+    ),
     ("SORRY_WORDS", "x" * 501, "500"),
     *(("SAY_LANGUAGE", value, "en-US") for value in ["english", "e", "en_US"]),
     *(("START_TIMEOUT", value, "1 to 60") for value in ["0", "61"]),

@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "config": ({"errors", "values"}, set()),
     "clock": ({"errors"}, set()),
     "logs": (set(), set()),
+    "signals": (set(), set()),
     "record": (set(), set()),
     "twilio": ({"errors", "config", "values", "logs"}, {"aiohttp", "orjson", "twilio"}),
     "personaplex": ({"errors", "config", "values", "logs"}, {"websockets"}),
@@ -34,12 +35,23 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "personas": ({"errors", "config", "personaplex.voices", "twilio.twiml"}, set()),
     "hearing": (BASE | WIRE, set()),
     "speaking": (BASE | WIRE, set()),
-    "session": (BASE | WIRE | {"logs", "personas", "record", "hearing", "speaking"}, set()),
+    "accounts": ({"audio", "record", "hearing", "speaking"}, set()),
+    "recovery": ({"errors", "personaplex.voices"}, set()),
+    "conversation": (BASE | WIRE | {"logs", "record", "hearing", "speaking"}, set()),
+    "session": (
+        BASE
+        | WIRE
+        | {"accounts", "conversation", "hearing", "logs", "personas", "record", "recovery"}
+        | {"speaking"},
+        set(),
+    ),
     "pool": (BASE | {"logs", "personaplex"}, set()),
     "pool.probing": (BASE, {"aiohttp"}),
     "pool.redis_leases": (BASE | {"logs"}, {"redis"}),
     "web": (
-        BASE | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"},
+        BASE
+        | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"}
+        | {"audio.hold"},
         {"aiohttp"},
     ),
     "simulator": (
@@ -60,7 +72,8 @@ SYNCHRONOUS = {
         "personaplex.text",
     ),
     *("personaplex.voices", "twilio.fields", "twilio.inbound", "twilio.outbound"),
-    *("twilio.protocol", "twilio.signature", "twilio.twiml"),
+    *("twilio.pace", "twilio.protocol", "twilio.signature", "twilio.twiml"),
+    *("web.tickets", "web.rates"),
 }
 SOCKETS = {"asyncio", "aiohttp", "websockets", "socket", "ssl", "threading", "time"}
 

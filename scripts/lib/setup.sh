@@ -4,8 +4,8 @@
 #   set_up SET [SYSTEM PACKAGE...]   system libraries, .venv and the packages of SET
 #   set_up_peer NAME                 the packages of requirements/peers/NAME.txt
 #
-# SET names a lock file, requirements/SET.txt: bridge, demo, dev or bench. Each holds
-# everything the one before it does, so one .venv serves all scripts and only grows.
+# SET names a lock file, requirements/SET.txt: bridge, demo, dev, fuzz or bench. Each
+# holds everything the one before it does, so one .venv serves all scripts and only grows.
 # SYSTEM PACKAGE is a Debian name; is_here and brew_name below know the others.
 #
 # What is in place already isn't touched, and finding that out takes a fraction of a
@@ -13,7 +13,7 @@
 
 ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 VENV=$ROOT/.venv
-SETS="bridge demo dev bench"
+SETS="bridge demo dev fuzz bench"
 
 # On standard error: standard output belongs to the program that is run in the end.
 say() { printf 'setup: %s\n' "$*" >&2; }

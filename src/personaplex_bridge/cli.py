@@ -55,8 +55,9 @@ the sound file as the caller's voice in real time, and writes what the caller he
   personaplex-bridge call hello.wav --calls 20 --hang-up-after 30
   personaplex-bridge call hello.wav --block 5+1.5 --jitter-ms 60
 
-(A bridge takes as many calls at once as PERSONAPLEX_CAPACITY says, and gives the others a busy
-signal. The exit code is 1 if any call was not answered, or was cut off.)
+(A bridge takes as many calls at once as its model servers do. What becomes of the others is up to
+WHEN_BUSY: as shipped, they hold, and are connected in order. The exit code is 1 if the model didn't
+answer a call, or a call was cut off.)
 """
 
 _DEMO = """\
@@ -206,6 +207,7 @@ def _add_call(commands: Any) -> None:
         type=_wav_file,
         help="write what the caller heard (with --calls: numbered files)",
     )
+    flags.add_endings(parser)
     flags.add_never_connects(parser)
     flags.add_seed(parser)
     flags.add_call_faults(parser)
@@ -238,7 +240,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     given = {"HOST": arguments.host, "PORT": arguments.port}
     settings = _settings({name: value for name, value in given.items() if value is not None})
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.secrets)
     _run(serve(settings))
     return 0
 
@@ -250,7 +252,7 @@ def _standin(arguments: argparse.Namespace) -> int:
 
 
 async def _serve_standin(arguments: argparse.Namespace) -> None:
-    from personaplex_bridge.serve import until_signal
+    from personaplex_bridge.signals import until_signal
     from personaplex_bridge.simulator.model import ModelServer
     from personaplex_bridge.web.hosting import hosted
 
@@ -265,13 +267,13 @@ def _call(arguments: argparse.Namespace) -> int:
     from personaplex_bridge.simulator.caller import NO_ACCOUNT, CallPlan
     from personaplex_bridge.simulator.calls import make_calls
 
-    token = arguments.auth_token or _environment().get("TWILIO_AUTH_TOKEN") or None
+    tokens = arguments.auth_token or _environment().get("TWILIO_AUTH_TOKEN") or ""
     plan = CallPlan(
         webhook_url=arguments.url,
         speech=read_as_mulaw(arguments.sound, arguments.repeat),
         caller=arguments.caller,
         called=arguments.called,
-        auth_token=token,
+        auth_token=tokens.split(",")[0].strip() or None,  # Twilio has one, of those we take
         account_sid=_environment().get("TWILIO_ACCOUNT_SID") or NO_ACCOUNT,
         keys=tuple(sorted(arguments.dtmf)),
         hang_up_after_s=arguments.hang_up_after,

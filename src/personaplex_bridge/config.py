@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from personaplex_bridge import values
 from personaplex_bridge.errors import ConfigError, WrongValue
@@ -72,6 +73,7 @@ class Settings:
         "be connected."
     )
     sorry_words: str = "We are sorry, we can not go on with this call."
+    again_words: str = "We are sorry, we have to end this call. Please call again in a moment."
     voicemail_words: str = "Please leave a message after the tone, and press the pound key."
     say_language: str = "en-US"
 
@@ -111,6 +113,13 @@ class Settings:
     def public_url(self) -> str | None:
         """The bridge's own address, as Twilio sees it."""
         return self.public_urls[0] if self.public_urls else None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What may not leave in a line of a log: tokens, a password, people's numbers."""
+        password = urlsplit(self.leases_url or "").password or ""
+        secrets = (*self.twilio_auth_tokens, password, unquote(password), self.forward_to or "")
+        return tuple(secret for secret in secrets if secret)
 
     @property
     def servers(self) -> tuple[ServerAddress, ...]:
@@ -159,6 +168,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         hold_sound=get("HOLD_SOUND", values.existing_file, None),
         busy_words=get("BUSY_WORDS", values.words, defaults.busy_words),
         sorry_words=get("SORRY_WORDS", values.words, defaults.sorry_words),
+        again_words=get("AGAIN_WORDS", values.words, defaults.again_words),
         voicemail_words=get("VOICEMAIL_WORDS", values.words, defaults.voicemail_words),
         say_language=get("SAY_LANGUAGE", values.language, defaults.say_language),
         start_timeout_s=get("START_TIMEOUT", values.seconds(1, 60), defaults.start_timeout_s),

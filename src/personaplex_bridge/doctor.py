@@ -13,7 +13,7 @@ from importlib import metadata
 
 from personaplex_bridge.config import Settings, read_settings
 from personaplex_bridge.errors import AudioError, ConfigError, PersonaError
-from personaplex_bridge.values import ServerAddress
+from personaplex_bridge.values import LOOPBACK_HOSTS, ServerAddress
 
 LEAST_PYTHON = (3, 11)
 
@@ -66,7 +66,7 @@ async def examine(environ: Mapping[str, str]) -> bool:
     else:
         findings += [Finding("settings", "read"), _port(settings), *_twilio(settings)]
         if complete:
-            findings += [_personas(settings), _ringback(settings)]
+            findings += [_personas(settings), _ringback(settings), _hold_sound(settings)]
             findings += await _model_servers(settings)
             findings.append(await _leases(settings))
     for finding in findings:
@@ -143,6 +143,16 @@ def _ringback(settings: Settings) -> Finding:
     return Finding("ringback", str(settings.ringback or "off"))
 
 
+def _hold_sound(settings: Settings) -> Finding:
+    from personaplex_bridge.audio.hold import hold_sound
+
+    try:
+        hold_sound(settings.hold_sound)
+    except AudioError as error:
+        return Finding("hold sound", str(error), "mend HOLD_SOUND")
+    return Finding("hold sound", str(settings.hold_sound or "music of our own"))
+
+
 def _port(settings: Settings) -> Finding:
     where = f"{settings.host}:{settings.port}"
     try:
@@ -162,13 +172,30 @@ def _twilio(settings: Settings) -> list[Finding]:
     url = settings.public_url or "not set: taken from each request's forwarded host"
     findings = [Finding("PUBLIC_URL", url)]
     if settings.twilio_auth_tokens:
-        findings.append(Finding("TWILIO_AUTH_TOKEN", "set: signatures are checked"))
+        number = len(settings.twilio_auth_tokens)
+        several = f", {number} tokens: take the old ones out when Twilio has the new" * (number > 1)
+        findings.append(Finding("TWILIO_AUTH_TOKEN", f"set: signatures are checked{several}"))
     elif settings.twilio_account_sid is not None or settings.public_url is not None:
         mend = "set it (Twilio's console shows it), or anyone who finds the address can call"
         findings.append(Finding("TWILIO_AUTH_TOKEN", "not set", mend))
     else:
         findings.append(Finding("TWILIO_AUTH_TOKEN", "not set (fine on this machine alone)"))
+    if settings.allow_unsigned:
+        findings.append(_unsigned(settings))
+    everyone = [str(network) for network in settings.trusted_proxies if network.prefixlen == 0]
+    if everyone:
+        mend = "name your proxies' own addresses: now anyone's X-Forwarded headers are believed"
+        findings.append(Finding("TRUSTED_PROXIES", ", ".join(everyone), mend))
     return findings
+
+
+def _unsigned(settings: Settings) -> Finding:
+    if settings.twilio_auth_tokens:
+        return Finding("ALLOW_UNSIGNED", "yes, which does nothing: TWILIO_AUTH_TOKEN is set")
+    if settings.host in LOOPBACK_HOSTS:
+        return Finding("ALLOW_UNSIGNED", f"yes, which {settings.host} doesn't need")
+    mend = "set TWILIO_AUTH_TOKEN, and take it out: it is for closed networks only"
+    return Finding("ALLOW_UNSIGNED", f"yes: anyone who reaches {settings.host} can call", mend)
 
 
 async def _model_servers(settings: Settings) -> list[Finding]:

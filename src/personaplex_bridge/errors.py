@@ -9,6 +9,7 @@
     │   ├── OggError           a page or stream that libogg refuses
     │   └── OpusError          a packet that libopus refuses
     ├── StreamError            the Twilio media stream ended the wrong way
+    │   └── StreamRefused      it did not prove that it comes from its call's own webhook
     └── ModelError             the model server failed this call
         ├── ModelBusy          every line to the model servers is taken
         │   └── QueueFull      and as many callers wait for one as may
@@ -86,6 +87,14 @@ class StreamError(BridgeError):
     def __init__(self, message: str, code: int = 1002) -> None:
         super().__init__(message)
         self.code = code
+
+
+class StreamRefused(StreamError):
+    """A media stream without its own webhook's one-time token. `reason` is fit for a counter."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"refused: {reason}", 1008)
+        self.reason = reason
 
 
 class ModelError(BridgeError):

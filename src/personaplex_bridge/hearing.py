@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from personaplex_bridge.audio.caller_audio import FRAMES_PER_STEP, MODEL_FRAME_MS, CallerAudio
 from personaplex_bridge.audio.gate import NoiseGate
 from personaplex_bridge.audio.in_flight import InFlight
-from personaplex_bridge.audio.uplink import make_uplink
+from personaplex_bridge.audio.uplink import UplinkTranscoder, make_uplink
 from personaplex_bridge.audio.voice import VoiceDetector
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.config import Settings
@@ -41,17 +42,31 @@ class Hearing:
             settings.uplink_backlog_ms,
             settings.lag_target_ms,
         )
-        self.transcoder = make_uplink(settings.transcoder, settings.packets_per_page)
+        self._make_transcoder = partial(make_uplink, settings.transcoder, settings.packets_per_page)
+        self.transcoders = [self._make_transcoder()]
+        """One for each line to a model that the call has had; the last is in use."""
         self.first_sent_s: float | None = None
         """When the model was sent its first frame."""
         self._in_flight = InFlight()
         self._clock = clock
-        self._heard_s = clock.now()
+        self.heard_s = clock.now()
+        """When media came last."""
         self._due = asyncio.Event()
+
+    @property
+    def transcoder(self) -> UplinkTranscoder:
+        """The one in use."""
+        return self.transcoders[-1]
+
+    def begin_again(self) -> None:
+        """The line to the model is gone: what comes now is for the next one."""
+        self.transcoders.append(self._make_transcoder())
+        self._in_flight = InFlight()
+        self.audio.unsettle()
 
     def hear(self, timestamp_ms: int, mulaw: bytes, now_s: float) -> list[bool]:
         """Take Twilio's media; for each new 20 ms frame, whether there is voice in it."""
-        self._heard_s = now_s
+        self.heard_s = now_s
         voiced = self.audio.receive(timestamp_ms, mulaw)
         self._see_what_is_due()
         return voiced
@@ -89,8 +104,8 @@ class Hearing:
         due_s = self._clock.now() + QUIET_S
         while True:
             await self._clock.sleep_until(due_s)
-            if self._heard_s + QUIET_S > due_s:
-                due_s = self._heard_s + QUIET_S
+            if self.heard_s + QUIET_S > due_s:
+                due_s = self.heard_s + QUIET_S
                 continue
             due_s += MODEL_FRAME_MS / 1000
             when_quiet()

@@ -1,16 +1,34 @@
-"""Logging: one line a message, the call's id in front, nothing private at INFO.
+"""Logging: one line a message, the call's id in front, nothing private in it.
 
-Caller numbers, prompts, transcripts and tokens are never put into a message.
+Caller numbers, prompts, transcripts and tokens are never put into a message. Should one get into
+one all the same, in the words of an exception, say, `Redacting` is the second line of defence for
+what can be told by its looks.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
+import re
+from collections.abc import Iterable, MutableMapping
 from typing import Any, TypeAlias
+from urllib.parse import quote, quote_plus
 
 NAME = "personaplex_bridge"
 FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+
+ONE_TIME_MARK = "once_"
+"""What the one-time tokens of media streams begin with, so that they can be told in a text."""
+
+_BASE64 = "(?:[A-Za-z0-9+/]|%2[BbFf])"
+
+# Whole or cut off, whatever stands around them.
+_PRIVATE = (
+    ("token", rf"{ONE_TIME_MARK}[A-Za-z0-9_-]+"),
+    # X-Twilio-Signature: the base64 of a SHA-1 or a SHA-256. As it is or in a URL, as all of these.
+    ("signature", rf"(?<![A-Za-z0-9+/])(?:{_BASE64}{{27}}|{_BASE64}{{43}})(?:=|%3[Dd])"),
+    # E.164; and without its plus, which a URL turns into a space.
+    ("number", r"(?:\+|%2[Bb])[1-9]\d{6,}|(?<![\w./-])\d{8,15}(?!\w|[.:/-]\d)"),
+)
 
 
 class CallLog(logging.LoggerAdapter[logging.Logger]):
@@ -30,7 +48,35 @@ class CallLog(logging.LoggerAdapter[logging.Logger]):
 Log: TypeAlias = logging.Logger | CallLog
 
 
-def configure(level: str) -> None:
-    """Log to standard error at `level`. Libraries speak from WARNING up only."""
-    logging.basicConfig(level=logging.WARNING, format=FORMAT)
+class Redacting(logging.Formatter):
+    """Leaves out what is private, in messages and tracebacks: the configured `secrets` wherever
+    they stand, one-time tokens, Twilio's signatures, and telephone numbers.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__(FORMAT)
+        written = {
+            form
+            for secret in secrets
+            for form in (secret, quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1])
+            if form
+        }
+        # The longest first: one may be the beginning of another.
+        parts = [("secret", re.escape(form)) for form in sorted(written, key=len, reverse=True)]
+        self._kinds = [kind for kind, _ in (*parts, *_PRIVATE)]
+        self._private = re.compile("|".join(f"({looks})" for _, looks in (*parts, *_PRIVATE)))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback if there is one, with `(number)` for a number and so on."""
+        return self._private.sub(self._kind, super().format(record))
+
+    def _kind(self, match: re.Match[str]) -> str:
+        return f"({self._kinds[(match.lastindex or 1) - 1]})"
+
+
+def configure(level: str, secrets: Iterable[str] = ()) -> None:
+    """Log to standard error at `level`, without the `secrets`. Libraries speak from WARNING up."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Redacting(secrets))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger(NAME).setLevel(level)

@@ -54,6 +54,15 @@ class Interruption:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """The model failed at so many seconds, and the call had one again so much later, or never."""
+
+    at_s: float
+    reason: str
+    gone_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Lag:
     """How far behind one direction was over a call: percentiles, in milliseconds."""
 
@@ -81,6 +90,9 @@ class CallRecord:
     """From the caller's last voice to the model's first sound at the phone, turn by turn."""
     barge_ins: deque[Interruption] = field(default_factory=lambda: deque(maxlen=MAX_BARGE_INS))
     """Times the caller interrupted, and what waited to be played was cleared."""
+
+    failures: list[Failure] = field(default_factory=list)
+    """Times the model failed in the conversation; a handful at most."""
 
     # Caller to model. Received + filled = doubled + shortened + dropped + unsent + sent.
     caller_frames: int = 0
@@ -118,7 +130,7 @@ class CallRecord:
     overdue_frames: int = 0
     """The oldest, dropped because more than DOWNLINK_BACKLOG_MS waited."""
     cleared_frames: int = 0
-    """Dropped here because the caller interrupted."""
+    """Dropped here because the caller interrupted, or the model failed."""
     tail_frames: int = 0
     """Sent as silence: what the model still said of what the caller had interrupted."""
     unplayed_frames: int = 0
@@ -126,7 +138,7 @@ class CallRecord:
     downlink_frames: int = 0
     """Sent to Twilio."""
     ringing_frames: int = 0
-    """Of the waiting sound before the model was ready, sent to Twilio."""
+    """Of the sounds while there was no model, sent to Twilio."""
     downlink_lag: Lag = field(default_factory=Lag)
     """Of what the model says: waiting to be played, here and at Twilio."""
     gaps: int = 0
@@ -156,6 +168,7 @@ class CallRecord:
             f"first audio {_seconds(self.first_audio_s)}",
             f"turns {len(self.turn_delays_s)}, answered after {_middle(self.turn_delays_s)}",
             f"barge-ins {len(self.barge_ins)}",
+            f"model failed {len(self.failures)} times",
             f"lag to model {_lag(self.uplink_lag)}, to caller {_lag(self.downlink_lag)}",
             f"gaps {self.gaps} ({self.gap_ms} ms)",
             f"caller frames {self.caller_frames}, filled {self.filled_frames}, "

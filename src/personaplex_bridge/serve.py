@@ -9,41 +9,44 @@ import logging
 import signal
 from collections.abc import AsyncIterator
 
-from personaplex_bridge import logs
+from personaplex_bridge import logs, signals
+from personaplex_bridge.audio.hold import hold_sound
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool, open_leases
-from personaplex_bridge.values import CHAT_PATH, ServerAddress
+from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
-from personaplex_bridge.web.hosting import hosted
-from personaplex_bridge.web.webhooks import WEBHOOK_PATH
+from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
+from personaplex_bridge.web.paths import WEBHOOK_PATH
 
 _log = logging.getLogger(logs.NAME)
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM, then end the calls in progress and return.
+    """Serve until SIGINT, which ends the calls in progress, or SIGTERM, which lets them go on for
+    up to DRAIN_TIMEOUT; then return.
 
     Raises:
         ConfigError: the address can't be listened on, or the Redis of LEASES_URL not be reached.
-        AudioError: RINGBACK is a file without usable sound.
+        AudioError: RINGBACK or HOLD_SOUND is a file without usable sound.
         PersonaError: PERSONA or PERSONAS_FILE is not usable.
     """
     catalogue = load_catalogue(settings.personas_file)
     persona = catalogue.get(settings.persona)
     if persona.experimental:
         _log.warning("persona %s is experimental: see docs/personas.md", settings.persona)
-    sound = waiting_sound(settings.ringback)
+    sound, hold = waiting_sound(settings.ringback), hold_sound(settings.hold_sound)
     async with contextlib.AsyncExitStack() as stack:
         servers = settings.servers
         if not servers:
             standin = _own_standin(settings.personaplex_capacity)
             servers = (await stack.enter_async_context(standin),)
         pool = make_pool(settings, servers, persona.role, await open_leases(settings))
-        bridge = Bridge(settings, catalogue, pool, waiting_sound=sound)
+        bridge = Bridge(settings, catalogue, pool, waiting_sound=sound, hold_sound=hold)
         app = bridge.application()
-        port = await stack.enter_async_context(hosted(app, settings.host, settings.port))
+        site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
+        port = await stack.enter_async_context(site)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         base = settings.public_url or f"http://{host}:{port}"
         for number, server in enumerate(servers, start=1):
@@ -53,11 +56,24 @@ async def serve(settings: Settings) -> None:
         _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
         if settings.public_url is None:
             _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
-        if not settings.twilio_auth_tokens:
-            _log.warning("TWILIO_AUTH_TOKEN is not set: anyone who finds this address can call")
+        warn_of_open_doors(settings)
+        allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
         _spare_the_collector()
-        await until_signal()
-        _log.info("shutting down: ending %d calls", len(bridge.records))
+        await _until_drained(bridge, settings.drain_timeout_s)
+        await bridge.say_goodbye()
+
+
+def warn_of_open_doors(settings: Settings) -> None:
+    """Tell whoever runs this that anyone can call: loudly, which is at every LOG_LEVEL."""
+    if settings.twilio_auth_tokens:
+        return
+    what = "TWILIO_AUTH_TOKEN is not set, so NOBODY IS ASKED WHO THEY ARE"
+    if settings.host not in LOOPBACK_HOSTS:
+        _log.critical("%s: anyone who reaches %s can call (ALLOW_UNSIGNED)", what, settings.host)
+    if settings.public_url is not None:
+        _log.critical("%s: anyone who finds %s can call", what, settings.public_url)
+    if settings.host in LOOPBACK_HOSTS and settings.public_url is None:
+        _log.warning("TWILIO_AUTH_TOKEN is not set: anyone on this machine can call")
 
 
 def _spare_the_collector() -> None:
@@ -66,15 +82,19 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-async def until_signal() -> None:
-    """Wait for SIGINT or SIGTERM."""
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
-    await asked.wait()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)  # a second signal ends the process at once
+async def _until_drained(bridge: Bridge, timeout_s: float) -> None:
+    """Wait for a signal. After SIGTERM, have the calls in progress go on to their ends, for so
+    long at most or until another signal.
+    """
+    with signals.heard() as told:
+        if await told.get() is signal.SIGTERM:
+            draining = asyncio.create_task(bridge.drain(timeout_s), name="drain")
+            again = asyncio.create_task(told.get(), name="second-signal")
+            await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, again):
+                task.cancel()
+            await asyncio.wait({draining, again})
+    _log.info("shutting down: ending %d calls", len(bridge.records))
 
 
 @contextlib.asynccontextmanager

@@ -4,66 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import replace
 
-from personaplex_bridge.audio.barge_in import CERTAIN_MS, QUEUED_MS, BargeIn, Verdict
-from personaplex_bridge.audio.lag import LagMeter
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS
+from personaplex_bridge.accounts import count_downlink, count_uplink
+from personaplex_bridge.audio.barge_in import CERTAIN_MS, BargeIn, Verdict
+from personaplex_bridge.audio.mulaw import FRAME_MS
 from personaplex_bridge.audio.turns import Turns
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
+from personaplex_bridge.conversation import Connect, Conversation
 from personaplex_bridge.errors import ModelBusy, ModelError, StreamError
 from personaplex_bridge.hearing import Hearing
 from personaplex_bridge.logs import Log
-from personaplex_bridge.personaplex.messages import Audio, Message, ServerError, Text
-from personaplex_bridge.personaplex.text import WordJoiner
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.personas import Choice
-from personaplex_bridge.record import CallRecord, EndedBy, Ending, Interruption, Lag, Word
+from personaplex_bridge.record import CallRecord, EndedBy, Ending, Failure, Interruption
+from personaplex_bridge.recovery import Recovery, with_recap
 from personaplex_bridge.speaking import Speaking
 from personaplex_bridge.twilio.inbound import Dtmf, Mark, Media, Start, Stop
+from personaplex_bridge.twilio.pace import Pace
 from personaplex_bridge.twilio.stream import MediaStream
-
-START_TIMEOUT_S = 10.0
-"""Twilio sends `start` right after connecting."""
-
-MEDIA_TIMEOUT_S = 60.0
-"""Twilio sends 50 frames a second; without any for so long, nobody is there."""
-
-MODEL_SILENCE_S = 20.0
-"""A model that hears and says nothing for so long is stuck: it stalls for 5 s at most."""
 
 MAX_KEYS = 100
 """DTMF digits kept."""
 
-END_OF_WORD_S = 0.4
-"""A word is complete when the model has said no more for so long (five of its frames)."""
-
 NORMAL, GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
 
 
-class ModelLine(Protocol):
-    """What a session needs of a model that is ready to talk, whichever server it runs on."""
-
-    @property
-    def ignored(self) -> Mapping[str, int]:
-        """How many messages were ignored, by reason."""
-        ...
-
-    async def send_audio(self, ogg: bytes) -> None:
-        """Give the model Ogg Opus bytes."""
-        ...
-
-    async def receive(self) -> Message:
-        """The model's next message; raises ModelError when the line has ended."""
-        ...
-
-
-Connect = Callable[[str, Role], AbstractAsyncContextManager[ModelLine]]
-"""A call's line to the model, by the call's SID; entering it waits until the model is ready."""
-ChooseRole = Callable[[Mapping[str, str]], Choice]
+Admit = Callable[[Start], Choice]
+"""Lets a call in and says who the model is to be; raises StreamError if it isn't let in."""
 
 
 class _CallOver(Exception):
@@ -85,7 +55,7 @@ class BridgeSession:
         self,
         stream: MediaStream,
         connect: Connect,
-        choose_role: ChooseRole,
+        admit: Admit,
         settings: Settings,
         log: Log,
         *,
@@ -95,8 +65,9 @@ class BridgeSession:
         self.record = CallRecord()
         self._stream = stream
         self._connect = connect
-        self._choose_role = choose_role
+        self._admit = admit
         self._waiting_sound = waiting_sound
+        self._settings = settings
         self._log = log
         self._clock = clock
         self._began_s = clock.now()
@@ -105,9 +76,7 @@ class BridgeSession:
         self._barge_in = BargeIn() if settings.barge_in else None
         self._turns = Turns()
         self._is_ready = asyncio.Event()
-        self._faults_told: set[str] = set()
-        self._words = WordJoiner()
-        self._last_text_s = 0.0
+        self._is_lost = asyncio.Event()
 
     async def run(self) -> CallRecord:
         """Bridge the call until either side ends it, then close the other.
@@ -133,12 +102,13 @@ class BridgeSession:
         """Run the call's loops; whatever ends one of them ends the call."""
         ending = None
         try:
-            start = await self._stream.start(START_TIMEOUT_S)
+            start = await self._stream.start(self._settings.start_timeout_s)
             choice = self._open_record(start)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hear_caller(), name="hear-caller")
                 group.create_task(self._watch_caller(), name="watch-caller")
-                group.create_task(self._ring(), name="ring")
+                group.create_task(self._limit_length(), name="limit-length")
+                group.create_task(self._fill_silence(), name="fill-silence")
                 group.create_task(self._talk_to_model(choice.role), name="talk-to-model")
         except* (_CallOver, ModelError, StreamError) as group:
             ending = _ending_after(_first(group))
@@ -147,7 +117,7 @@ class BridgeSession:
 
     def _open_record(self, start: Start) -> Choice:
         self._began_s = self._clock.now()
-        choice = self._choose_role(start.custom_parameters)
+        choice = self._admit(start)
         for warning in choice.warnings:
             self._log.warning("%s", warning)
         self.record.call_sid, self.record.stream_sid = start.call_sid, start.stream_sid
@@ -157,8 +127,10 @@ class BridgeSession:
 
     async def _hear_caller(self) -> None:
         """Twilio socket to backlog. Never waits for the model."""
-        record = self.record
+        record, pace = self.record, Pace(self._began_s)
         while (event := await self._stream.receive()) is not None:
+            size = len(event.payload) if isinstance(event, Media) else 0
+            pace.note(size, self._clock.now())
             match event:
                 case Media():
                     if (verdict := self._hear(event)) is not None:
@@ -201,141 +173,106 @@ class BridgeSession:
 
     async def _watch_caller(self) -> None:
         """End a call whose socket has gone silent without closing: a half-open connection."""
+        timeout_s = self._settings.media_timeout_s
+        heard_s = self._clock.now()
         while True:
             before = self._hearing.audio.received_bytes
-            await asyncio.sleep(MEDIA_TIMEOUT_S)
+            await self._clock.sleep_until(heard_s + timeout_s)
             if self._hearing.audio.received_bytes == before:
-                raise StreamError(f"no media for {MEDIA_TIMEOUT_S:g} s")
+                raise StreamError(f"no media for {timeout_s:g} s")
+            heard_s = self._hearing.heard_s
 
-    async def _ring(self) -> None:
-        """Let the caller hear that somebody will answer."""
+    async def _limit_length(self) -> None:
+        """End a call that is longer than any may be."""
+        await self._clock.sleep_until(self._began_s + self._settings.max_call_s)
+        raise _CallOver(Ending(EndedBy.BRIDGE, "the longest call is over", NORMAL))
+
+    async def _fill_silence(self) -> None:
+        """Let the caller hear that somebody will answer, whenever there is no model."""
         if self._waiting_sound is not None:
             await self._speaking.ring(self._waiting_sound, self._is_ready)
+        while True:
+            await self._is_lost.wait()
+            await self._speaking.chime(self._is_ready)
 
     async def _talk_to_model(self, role: Role) -> None:
-        """The model's side, from connecting to closing."""
-        async with self._connect(self.record.call_sid, role) as line:
-            self.record.handshake_s = self._elapsed_s()
-            self._is_ready.set()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._hearing.send(line), name="uplink")
-                    group.create_task(self._hearing.keep_time(self._let_play), name="keep-time")
-                    group.create_task(self._hear_model(line), name="hear-model")
-                    group.create_task(self._speaking.play(), name="downlink")
-                    group.create_task(self._watch_model(), name="watch-model")
-            finally:
-                self._tell_faults(line)
-                self.record.ignored_messages.update(line.ignored)
-
-    async def _hear_model(self, line: ModelLine) -> None:
-        """Model to playout."""
-        damage = self._speaking.transcoder.damage
+        """The model's side of the call: with the next one, should one fail."""
+        recovery, own_role = Recovery(self._began_s), role
         while True:
-            match await line.receive():
-                case Audio(payload=ogg):
-                    await self._say(ogg)
-                case Text(piece=piece):
-                    self._keep(self._words.feed(piece))
-                    self._last_text_s = self._elapsed_s()
-                case ServerError(message=message):
-                    self._log.warning("the model server reports: %.200r", message)
-                case _:
-                    pass
-            if len(line.ignored) + len(damage) > len(self._faults_told):
-                self._tell_faults(line)
+            # In a task of its own, for the reason given in `run`.
+            talking = asyncio.create_task(self._converse(role, recovery), name="conversation")
+            error = await talking
+            pause_s = recovery.pause_s(error, self._clock.now())
+            self._note_loss(error, recovery.recoveries)
+            if pause_s is None:
+                raise error
+            await self._clock.sleep_until(self._clock.now() + pause_s)
+            if self._settings.recap and self.record.words:
+                role = with_recap(own_role, (word.text for word in self.record.words))
 
-    async def _say(self, ogg: bytes) -> None:
-        now_s, speaking = self._clock.now(), self._speaking
-        waiting_ms = speaking.waiting_ms()
-        heard_s = now_s + waiting_ms / 1000
-        # Something to interrupt: an onset must be noticed at once.
-        self._hearing.audio.in_haste = self._barge_in is not None and waiting_ms > QUEUED_MS
-        loud = speaking.say(ogg, now_s)
-        if not loud:
+    async def _converse(self, role: Role, recovery: Recovery) -> ModelError:
+        """From connecting to the failure of the line, which is returned."""
+        try:
+            async with self._connect(self.record.call_sid, role) as line:
+                self._note_line()
+                recovery.ready()
+                await self._conversation().run(line, self._let_play)
+        except* ModelError as group:
+            error = _first(group)
+        assert isinstance(error, ModelError)  # noqa: S101 - a line ends by an exception only
+        return error
+
+    def _conversation(self) -> Conversation:
+        return Conversation(
+            self._hearing,
+            self._speaking,
+            self._turns,
+            self.record,
+            self._log,
+            self._clock,
+            began_s=self._began_s,
+            can_interrupt=self._barge_in is not None,
+        )
+
+    def _note_line(self) -> None:
+        """The model is ready: the first, or the next one."""
+        self._is_lost.clear()
+        self._is_ready.set()
+        now_s = self._elapsed_s()
+        if self.record.handshake_s is None:
+            self.record.handshake_s = now_s
+        elif self.record.failures:
+            failure = self.record.failures[-1]
+            self.record.failures[-1] = replace(failure, gone_s=now_s - failure.at_s)
+            self._log.info("the call has a model again, after %.1f s", now_s - failure.at_s)
+
+    def _note_loss(self, error: ModelError, recoveries: int) -> None:
+        """The model is gone, if there was one; what comes now is for the next."""
+        if not self._is_ready.is_set():
             return
-        await speaking.flush()
-        self._hearing.answered(speaking.transcoder.decoded_ms, now_s)
-        if self.record.first_audio_s is None:
-            self.record.first_audio_s = now_s - self._began_s
-        if now_s - self._began_s - self._last_text_s > END_OF_WORD_S:
-            self._keep(self._words.flush())
-        for number, is_loud in enumerate(loud, start=1):
-            self._turns.model(is_loud, heard_s + number * FRAME_MS / 1000)
-
-    async def _watch_model(self) -> None:
-        """End a call whose model has stopped answering: one frame out is due for each in."""
-        sends, answers = self._hearing.transcoder, self._speaking.transcoder
-        while True:
-            sent, heard = sends.packets, answers.packets
-            await asyncio.sleep(MODEL_SILENCE_S)
-            if sends.packets > sent and answers.packets == heard:
-                raise ModelError(f"the model has said nothing for {MODEL_SILENCE_S:g} s")
-
-    def _tell_faults(self, line: ModelLine) -> None:
-        """One line for the first of each kind of fault; the record counts them all."""
-        for what, counts in (
-            ("ignored a message from the model", line.ignored),
-            ("skipped damage in the model's audio", self._speaking.transcoder.damage),
-        ):
-            for kind in counts.keys() - self._faults_told:
-                self._faults_told.add(kind)
-                self._log.warning("%s: %s", what, kind)
-
-    def _keep(self, words: list[str]) -> None:
-        """Words that are complete by now; their last piece came with the text before."""
-        self.record.words.extend(Word(self._last_text_s, word) for word in words)
+        self._is_ready.clear()
+        self._let_play()
+        self._hearing.begin_again()
+        self._speaking.begin_again()
+        self.record.failures.append(Failure(self._elapsed_s(), str(error)))
+        self._log.warning("the model failed, for the %d. time in this call: %s", recoveries, error)
+        self._is_lost.set()
 
     def _finish(self, ending: Ending) -> None:
-        self._keep(self._words.flush())
         record = self.record
         record.ending = ending
         record.duration_s = self._elapsed_s()
         record.bad_messages = self._stream.bad_messages
-        self._count_uplink(record)
-        self._count_downlink(record)
+        if self._hearing.first_sent_s is not None:
+            record.first_sent_s = self._hearing.first_sent_s - self._began_s
+        count_uplink(record, self._hearing)
+        count_downlink(record, self._speaking)
         record.turn_delays_s = list(self._turns.delays_s)
         level = logging.INFO if ending.close_code in (NORMAL, GOING_AWAY) else logging.WARNING
         self._log.log(level, "%s", record.summary())
 
-    def _count_uplink(self, record: CallRecord) -> None:
-        hearing, audio = self._hearing, self._hearing.audio
-        if hearing.first_sent_s is not None:
-            record.first_sent_s = hearing.first_sent_s - self._began_s
-        record.caller_frames = audio.received_bytes // FRAME_BYTES
-        record.filled_frames = audio.time.filled
-        record.doubled_frames = audio.time.doubled
-        record.shortened_frames = audio.backlog.shortened
-        record.dropped_frames = audio.backlog.dropped
-        record.unsent_frames = audio.waiting_frames + hearing.transcoder.held_frames
-        record.gated_frames = audio.gated
-        record.uplink_packets = hearing.transcoder.paged
-        record.uplink_lag = _lag(audio.lag)
-
-    def _count_downlink(self, record: CallRecord) -> None:
-        speaking, playout = self._speaking, self._speaking.playout
-        record.model_packets = speaking.transcoder.packets
-        record.concealed_packets = speaking.transcoder.concealed
-        record.audio_damage = speaking.transcoder.damage
-        record.model_frames = int(speaking.transcoder.decoded_ms) // FRAME_MS
-        record.cushion_frames = playout.counts.cushion
-        record.pauses_shortened_frames = playout.counts.shortened
-        record.overdue_frames = playout.counts.dropped
-        record.cleared_frames = playout.counts.cleared
-        record.tail_frames = playout.counts.tail
-        held_frames = speaking.transcoder.held_frames
-        record.unplayed_frames = playout.queued_ms // FRAME_MS + held_frames
-        record.ringing_frames = speaking.ringing_frames
-        record.downlink_frames = speaking.frames_sent
-        record.downlink_lag = _lag(playout.lag)
-        record.gaps, record.gap_ms = playout.counts.gaps, round(playout.counts.gap_ms)
-
     def _elapsed_s(self) -> float:
         return self._clock.now() - self._began_s
-
-
-def _lag(meter: LagMeter) -> Lag:
-    return Lag(meter.percentile_ms(50), meter.percentile_ms(99), meter.max_ms)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
-from personaplex_bridge.audio.downlink import make_downlink
+from personaplex_bridge.audio.downlink import DownlinkTranscoder, make_downlink
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS
 from personaplex_bridge.audio.playout import CHUNK_FRAMES, LEAD_MS, Playout
+from personaplex_bridge.audio.tones import recovery_chime
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.twilio.stream import MediaStream
@@ -24,14 +26,26 @@ class Speaking:
         self.playout = Playout(
             settings.downlink_backlog_ms, settings.lag_target_ms, cushion=settings.cushion
         )
-        self.transcoder = make_downlink(settings.transcoder)
+        self._make_transcoder = partial(make_downlink, settings.transcoder)
+        self.transcoders = [self._make_transcoder()]
+        """One for each line to a model that the call has had; the last is in use."""
         self.frames_sent = 0
         """Frames of the model's, 20 ms each."""
         self.ringing_frames = 0
-        """Frames of the sound before it."""
+        """Frames of the sounds while there was no model."""
         self._stream = stream
         self._clock = clock
         self._due = asyncio.Event()
+
+    @property
+    def transcoder(self) -> DownlinkTranscoder:
+        """The one in use."""
+        return self.transcoders[-1]
+
+    def begin_again(self) -> None:
+        """The line to the model is gone: what comes now is from the next one."""
+        self.playout.abandon()
+        self.transcoders.append(self._make_transcoder())
 
     def waiting_ms(self) -> float:
         """How much of the model's audio has yet to be heard."""
@@ -78,10 +92,21 @@ class Speaking:
                     await self._stream.mark(probe)
                 await self.flush()
 
+    async def chime(self, ready: asyncio.Event) -> None:
+        """Let the caller hear that the model is lost: a chime, again and again until `ready`."""
+        tone, pause = recovery_chime()
+        self.ringing_frames += len(tone) // FRAME_BYTES
+        await self._send(tone)
+        chimed_s = self._clock.now() + self.playout.phone.waiting_ms(self._clock.now()) / 1000
+        if not await self._clock.happens(ready, chimed_s):
+            await self._loop(pause + tone, ready)
+
     async def ring(self, sound: bytes, ready: asyncio.Event) -> None:
         """Loop `sound` (mu-law, whole frames) until `ready` is set, then be silent at once."""
-        if await self._clock.happens(ready, self._clock.now() + RING_AFTER_S):
-            return
+        if not await self._clock.happens(ready, self._clock.now() + RING_AFTER_S):
+            await self._loop(sound, ready)
+
+    async def _loop(self, sound: bytes, ready: asyncio.Event) -> None:
         begin, phone = 0, self.playout.phone
         while not ready.is_set():
             chunk = sound[begin : begin + CHUNK_BYTES]

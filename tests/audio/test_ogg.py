@@ -168,6 +168,17 @@ def test_a_foreign_page_is_skipped() -> None:
     assert damage == {"foreign-page": 2}
 
 
+@pytest.mark.parametrize("flags", [0, CONTINUED])
+def test_a_foreign_page_within_a_packet_leaves_it_alone(flags: int) -> None:
+    writer = OggWriter(1)
+    head, long = writer.page([b"head"], 0), writer.page([data(70_000)], 960)
+    middle = len(read_pages(long)[0].to_bytes())
+    foreign = page_of(b"foreign", serial=2, sequence=1, flags=flags).to_bytes()
+    packets, damage = read(head + long[:middle] + foreign + long[middle:])
+    assert packets == [b"head", data(70_000)]
+    assert damage == {"foreign-page": 1}
+
+
 def test_a_missing_page_is_a_hole() -> None:
     one, _, three = three_pages()
     assert read(one + three) == ([b"head", b"three"], {"hole": 1})
@@ -198,6 +209,14 @@ def test_a_stream_that_begins_again_misses_nothing() -> None:
     one, two, three = three_pages()
     packets = OggReader().feed(one + two + three + one + two)
     assert {packet.lost for packet in packets} == {0}
+
+
+def test_what_was_missing_at_the_end_of_a_stream_is_not_missed_in_the_next() -> None:
+    """Here the hole comes before a page on which no packet ends."""
+    one, two, _ = three_pages()
+    unfinished = Page(b"\xff", data(255), granule=NO_PACKET_ENDS, sequence=9).to_bytes()
+    packets = OggReader().feed(one + unfinished + one + two)
+    assert [packet.lost for packet in packets] == [0, 0, 0, 0]
 
 
 def test_pages_of_other_streams_are_not_missing_ones() -> None:
@@ -236,6 +255,15 @@ def test_a_page_of_another_version_is_skipped() -> None:
     assert damage == {"foreign-page": 1}
 
 
+@pytest.mark.parametrize("serial", [1, 2])
+def test_a_page_of_another_version_begins_no_stream(serial: int) -> None:
+    one, two, three = three_pages()
+    odd = page_of(b"odd", version=1, flags=FIRST, serial=serial).to_bytes()
+    packets, damage = read(odd + one + two + odd + three)
+    assert packets == [b"head", b"one", b"two", b"three"]
+    assert damage == {"foreign-page": 2}
+
+
 def test_a_continuation_of_nothing_is_dropped_and_counted() -> None:
     head = page_of(b"head", flags=FIRST)
     stray = page_of(b"tail", b"whole", flags=CONTINUED, sequence=1)
@@ -264,6 +292,33 @@ def test_a_packet_that_never_ends_is_not_kept() -> None:
     packets, damage = read(b"".join(page.to_bytes() for page in (head, *full, other)))
     assert packets == [b"head", b"other"]
     assert damage["huge-packet"] == 1
+
+
+def test_packets_that_each_go_on_on_the_next_page_are_no_huge_one() -> None:
+    """A muxer that fills its pages up: 300 KiB in packets of 1.5."""
+    begin, end = b"\xff" * 4, b"\xff" * 2 + b"\x00"  # 1,020 bytes, then the last 510
+    body, tail = bytes(255 * 4), bytes(255 * 2)
+    pages = [
+        page_of(b"head", flags=FIRST),
+        Page(begin, body, granule=NO_PACKET_ENDS, sequence=1),
+        *(Page(end + begin, tail + body, flags=CONTINUED, sequence=2 + n) for n in range(200)),
+        Page(end, tail, flags=CONTINUED, sequence=202),
+    ]
+    packets, damage = read(b"".join(page.to_bytes() for page in pages))
+    assert [len(packet) for packet in packets] == [4] + [255 * 6] * 201
+    assert not damage
+
+
+def test_a_packet_may_go_on_after_a_page_with_nothing_on_it() -> None:
+    pages = [
+        page_of(b"head", flags=FIRST),
+        Page(b"\xff", data(255), granule=NO_PACKET_ENDS, sequence=1),
+        Page(b"", b"", flags=CONTINUED, granule=NO_PACKET_ENDS, sequence=2),
+        Page(b"\x01", b"x", flags=CONTINUED, sequence=3),
+    ]
+    packets, damage = read(b"".join(page.to_bytes() for page in pages))
+    assert packets == [b"head", data(255) + b"x"]
+    assert not damage
 
 
 @given(st.lists(st.binary(max_size=50) | st.sampled_from(three_pages()), max_size=20))

@@ -110,7 +110,7 @@ def test_a_corrupt_or_empty_packet_raises_and_the_next_is_decoded(packet: bytes)
     assert len(decoder.decode(using.encode(speech_like(0.02, 8000)))) == 160
 
 
-@pytest.mark.parametrize("packet", [b"\x03", b""])
+@pytest.mark.parametrize("packet", [b"\x03", b"", CORRUPT])
 def test_length_of_a_packet_whose_header_makes_no_sense(packet: bytes) -> None:
     with pytest.raises(OpusError):
         packet_samples(packet, 48_000)
@@ -128,6 +128,19 @@ def test_concealing_takes_as_long_as_the_last_packet(frame_ms: int) -> None:
         decoder.decode(CORRUPT)
     assert len(decoder.conceal()) == 8 * frame_ms
     assert len(decoder.conceal()) == 8 * frame_ms
+
+
+@pytest.mark.parametrize("application", Application)
+def test_after_a_reset_a_decoder_is_as_new(application: Application) -> None:
+    packets = packets_of(speech_like(0.5, 8000), encoder(8000, application, frame_ms=60))
+    decoder, fresh = OpusDecoder(8000), OpusDecoder(8000)
+    for packet in packets:
+        decoder.decode(packet)
+    decoder.reset()
+    assert len(decoder.conceal()) == 160
+    decoder.reset()
+    for packet in packets:
+        assert np.array_equal(decoder.decode(packet), fresh.decode(packet))
 
 
 def test_silence_is_a_packet_like_any_other() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -24,9 +24,10 @@ from personaplex_bridge.audio.oggopus import opus_head, opus_tags
 from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import Catalogue, load_catalogue
-from personaplex_bridge.pool import make_pool
+from personaplex_bridge.pool import ModelPool, make_pool
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.simulator import behaviours
+from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.simulator.report import PhoneReport
@@ -34,13 +35,15 @@ from personaplex_bridge.twilio import inbound
 from personaplex_bridge.values import CHAT_PATH, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import hosted
-from personaplex_bridge.web.webhooks import STREAM_PATH, WEBHOOK_PATH
+from personaplex_bridge.web.paths import STREAM_PATH, WEBHOOK_PATH
 
 HOST = "127.0.0.1"
 STREAM_SID, CALL_SID, ACCOUNT_SID = "MZ" + "1" * 32, "CA" + "2" * 32, "AC" + "3" * 32
 CLOCK = LoopClock()
-COLD = Settings(warm_lines=False)
-"""As shipped, but connections begin with calls: the model has no session before."""
+COLD = Settings(warm_lines=False, when_busy="reject")
+"""Connections begin with calls: the model has no session before. Whoever can't be taken gets a busy
+signal. All else is as shipped.
+"""
 
 
 def speech() -> bytes:
@@ -55,7 +58,9 @@ class Line:
 
     port: int
     bridge: Bridge
+    pool: ModelPool
     records: asyncio.Queue[CallRecord] = field(default_factory=asyncio.Queue)
+    account: TwilioAccount = field(default_factory=TwilioAccount)
 
     @property
     def webhook(self) -> str:
@@ -71,31 +76,34 @@ class Line:
 
     async def call(self, plan: CallPlan, clock: Clock = CLOCK) -> PhoneReport:
         """A whole call."""
-        return await PhoneCall(dataclasses.replace(plan, webhook_url=self.webhook), clock).run()
+        plan = dataclasses.replace(plan, webhook_url=self.webhook)
+        return await PhoneCall(plan, clock, self.account).run()
 
 
 @asynccontextmanager
 async def bridge_to(
-    server: str,
+    server: str | Sequence[str],
     settings: Settings | None = None,
     catalogue: Catalogue | None = None,
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
 ) -> AsyncIterator[Line]:
-    """A bridge to the model server at a URL; it keeps no line warm unless WARM_LINES is set."""
+    """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm."""
+    servers = [server] if isinstance(server, str) else server
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
+    servers = [server] if isinstance(server, str) else server
     pool = make_pool(
         dataclasses.replace(settings, personaplex_tls_verify=False),
-        [ServerAddress(server, settings.personaplex_capacity)],
+        [ServerAddress(url, settings.personaplex_capacity) for url in servers],
         catalogue.get(settings.persona).role,
     )
     bridge = Bridge(
         settings, catalogue, pool, records.put_nowait, waiting_sound=waiting_sound, clock=clock
     )
-    async with hosted(bridge.application(), HOST, 0) as port:
-        yield Line(port, bridge, records)
+    async with hosted(bridge.application(), HOST, 0, settings.max_header_bytes) as port:
+        yield Line(port, bridge, pool, records)
 
 
 @asynccontextmanager
@@ -166,6 +174,18 @@ class Peer:
             await self.send(media(self._frames, payload))
             self._frames += 1
             await asyncio.sleep(0.02)
+
+    async def burst(self, frames: int, payload: bytes = b"\xff" * 160) -> None:
+        """The next frames, all at once."""
+        for _ in range(frames):
+            await self.send(media(self._frames, payload))
+            self._frames += 1
+
+    def cut(self) -> None:
+        """The connection is gone, without a word."""
+        transport = self.socket.get_extra_info("socket")
+        assert transport is not None
+        transport.shutdown(2)
 
     async def close_code(self, within_s: float = 3.0) -> int | None:
         """The code the bridge closes with; it has three seconds to."""

@@ -111,7 +111,7 @@ async def test_three_processes_make_calls(sound: Path, tmp_path: Path) -> None:
         ) as (_, model_url),
         running(
             r"webhook is at (\S+)", "serve", "--port", "0", cwd=tmp_path,
-            PERSONAPLEX_URL=model_url, **token,
+            PERSONAPLEX_URL=model_url, WHEN_BUSY="reject", **token,
         ) as (_, webhook),
     ):  # fmt: skip
         call = ["call", str(sound), "--url", webhook]
@@ -229,3 +229,26 @@ async def test_a_call_to_nobody_is_told(url: str, sound: Path, tmp_path: Path) -
     code, output = await run("call", str(sound), "--url", url, cwd=tmp_path)
     assert code == 1
     assert f"no answer from {url}" in output
+
+
+@pytest.mark.parametrize("second", [None, signal.SIGTERM, signal.SIGINT])
+async def test_sigterm_lets_calls_go_on_and_a_second_signal_ends_them(
+    second: signal.Signals | None, sound: Path, tmp_path: Path
+) -> None:
+    process = await start("serve", "--port", "0", cwd=tmp_path)
+    try:
+        url = (await line_with(process, r"webhook is at (\S+)"))[1]
+        call = await start("call", str(sound), "--url", url, "--hang-up-after", "3", cwd=tmp_path)
+        await line_with(process, "call begins")
+        process.send_signal(signal.SIGTERM)
+        await line_with(process, "draining: 1 calls go on, for 300 s at most")
+        if second is not None:
+            process.send_signal(second)
+        told, _ = await asyncio.wait_for(call.communicate(), LIMIT_S)
+        output, _ = await asyncio.wait_for(process.communicate(), LIMIT_S)
+        assert process.returncode == 0, output.decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert ("the caller hung up" in told.decode()) == (second is None), told.decode()
+    assert ("closed the stream with 1001" in told.decode()) == (second is not None)

@@ -118,6 +118,43 @@ async def test_a_public_bridge_without_a_token(capsys: pytest.CaptureFixture[str
     assert "TWILIO_AUTH_TOKEN: not set\n      -> set it" in output
 
 
+async def test_several_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    ailing, output = await told(capsys, TWILIO_AUTH_TOKEN="secret-1, secret-2")
+    assert not ailing
+    assert "signatures are checked, 2 tokens: take the old ones out" in output
+    assert "secret-" not in output
+
+
+@pytest.mark.parametrize(
+    ("environ", "found"),
+    [
+        ({"HOST": "0.0.0.0"}, "MEND  ALLOW_UNSIGNED: yes: anyone who reaches 0.0.0.0 can call"),
+        ({"HOST": "127.0.0.1"}, "ok  ALLOW_UNSIGNED: yes, which 127.0.0.1 doesn't need"),
+        ({"HOST": "0.0.0.0", "TWILIO_AUTH_TOKEN": "x"}, "ok  ALLOW_UNSIGNED: yes, which does noth"),
+    ],
+)
+async def test_unsigned_on_purpose(
+    environ: dict[str, str], found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ailing, output = await told(capsys, ALLOW_UNSIGNED="yes", **environ)
+    assert found in output
+    assert ailing == found.startswith("MEND")
+
+
+async def test_an_unsigned_bridge_for_everyone_is_no_setting(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ailing, output = await told(capsys, HOST="0.0.0.0")
+    assert ailing
+    assert "MEND  setting: HOST='0.0.0.0'\n      -> allowed: without TWILIO_AUTH_TOKEN" in output
+
+
+async def test_proxies_that_are_everyone(capsys: pytest.CaptureFixture[str]) -> None:
+    ailing, output = await told(capsys, TRUSTED_PROXIES="10.0.0.0/8, 0.0.0.0/0, ::/0")
+    assert ailing
+    assert "MEND  TRUSTED_PROXIES: 0.0.0.0/0, ::/0\n      -> name your proxies'" in output
+
+
 async def test_a_model_server_is_found_without_disturbing_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -13,7 +13,6 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from personaplex_bridge.clock import LoopClock
-from personaplex_bridge.config import Settings
 from personaplex_bridge.errors import ModelBusy, ModelClosed, ModelError, ModelUnavailable
 from personaplex_bridge.personaplex.prepared import PreparedLine
 from personaplex_bridge.personaplex.voices import Role
@@ -27,7 +26,7 @@ from personaplex_bridge.simulator.faults import CallFaults
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.values import CHAT_PATH, ServerAddress
 from personaplex_bridge.web.hosting import hosted
-from tests.live.harness import HOST, bridge_to, raw_model, standin
+from tests.live.harness import COLD, HOST, bridge_to, raw_model, standin
 from tests.virtual import in_virtual_time
 
 PROMPT_S = 2.0
@@ -228,7 +227,7 @@ async def test_a_webhook_whose_stream_never_comes() -> None:
     """The whole way, with Twilio's stand-in."""
     async with (
         standin(OPTIONS, LoopClock()) as (url, model),
-        bridge_to(url, Settings(warm_lines=False), clock=LoopClock()) as line,
+        bridge_to(url, COLD, clock=LoopClock()) as line,
     ):
         plan = CallPlan("", b"", hang_up_after_s=1.0, faults=CallFaults(never_connects=True))
         await line.call(plan, LoopClock())

@@ -14,7 +14,9 @@ import pytest
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.simulator.caller import CallFailed, CallPlan, PhoneCall
+from personaplex_bridge.simulator.faults import CallFaults
 from personaplex_bridge.simulator.model import ModelOptions
+from personaplex_bridge.simulator.route import Route
 from personaplex_bridge.twilio import signature
 from tests.live.harness import (
     ACCOUNT_SID,
@@ -91,6 +93,11 @@ async def test_the_webhook_of_a_call_begins_its_connection_to_the_model(method: 
             "wss://a.ngrok.app/voice/stream",
         ),
         (Settings(), {"X-Forwarded-Host": "a.example, b"}, "wss://a.example/voice/stream"),
+        (
+            Settings(trusted_proxies=()),
+            {"X-Forwarded-Host": "a.example", "Host": "phone.example.org"},
+            "wss://phone.example.org/voice/stream",
+        ),
         (Settings(), {"Host": "phone.example.org"}, "wss://phone.example.org/voice/stream"),
         (
             Settings(),
@@ -221,7 +228,7 @@ async def test_health() -> None:
         await asyncio.sleep(1.0)
         assert (await health())["lines"] == {"warm": 1}
         async with raw_twilio(line) as peer:
-            await until(lambda: len(line.bridge.records) == 1)
+            await until(lambda: any(r.handshake_s is not None for r in line.bridge.records))
             body = await health()
             assert (body["sessions"], body["lines"]) == (1, {"busy": 1})
             await peer.send(stop())
@@ -272,9 +279,64 @@ async def test_signed_media_sockets_pass_and_others_do_not() -> None:
     assert refused.value.status == 403
 
 
+SEVERAL = Settings(
+    public_urls=(PUBLIC, "https://calls.example.com:8443"),
+    twilio_auth_tokens=("another", TOKEN),
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("https://bridge.example.com", 200),
+        ("https://bridge.example.com:443", 200),
+        ("https://calls.example.com:8443", 200),
+        ("https://calls.example.com", 200),  # RequestValidator takes either
+        ("https://other.example.com", 403),
+    ],
+)
+@pytest.mark.parametrize("token", ["another", TOKEN])
+async def test_webhooks_under_several_addresses(token: str, url: str, status: int) -> None:
+    form = {"CallSid": "CA1"}
+    headers = {signature.HEADER: signature.sign(token, f"{url}/voice/inbound", form)}
+    async with (
+        webhook(SEVERAL) as (line, http),
+        http.post(line.webhook, data=form, headers=headers) as response,
+    ):
+        assert response.status == status
+        if status == 200:
+            stream_url, _ = stream_of(await response.text())
+            assert stream_url == "wss://bridge.example.com/voice/stream", "the bridge's own"
+
+
+@pytest.mark.parametrize("signs_port", [False, True])
+@pytest.mark.parametrize("public_urls", [(PUBLIC,), ()])
 @in_virtual_time
-async def test_a_whole_signed_call() -> None:
-    """Without PUBLIC_URL, signatures are computed from the host that was asked for."""
+async def test_a_whole_signed_call_through_a_tunnel(
+    public_urls: tuple[str, ...], signs_port: bool
+) -> None:
+    """Without PUBLIC_URL, signatures are computed from the host that the tunnel forwards."""
+    settings = Settings(
+        public_urls=public_urls, twilio_auth_tokens=(TOKEN,), twilio_account_sid=ACCOUNT_SID
+    )
+    async with full_line(ModelOptions("silence", prompt_ms=0), settings) as (line, _):
+        plan = CallPlan(
+            f"{PUBLIC}/voice/inbound?persona=noir",
+            b"",
+            auth_token=TOKEN,
+            account_sid=ACCOUNT_SID,
+            hang_up_after_s=0.3,
+            route=Route(f"127.0.0.1:{line.port}", signs_port),
+        )
+        report = await PhoneCall(plan, CLOCK).run()
+        record = await line.record()
+    assert report.media_messages > 0
+    assert (record.persona, report.problems) == ("noir", [])
+
+
+@in_virtual_time
+async def test_a_whole_signed_call_without_a_public_address() -> None:
+    """Signatures are computed from the host that was asked for."""
     settings = Settings(twilio_auth_tokens=(TOKEN,), twilio_account_sid=ACCOUNT_SID)
     async with full_line(ModelOptions("silence", prompt_ms=0), settings) as (line, _):
         plan = CallPlan(
@@ -285,6 +347,27 @@ async def test_a_whole_signed_call() -> None:
         assert report.media_messages > 0
         with pytest.raises(CallFailed, match="403"):
             await PhoneCall(CallPlan(line.webhook, b"", account_sid=ACCOUNT_SID)).run()
+
+
+@in_virtual_time
+async def test_a_stream_that_is_not_let_in() -> None:
+    """It is closed, and what follows in the TwiML is done; the model is left alone."""
+    settings = Settings(twilio_auth_tokens=(TOKEN,), warm_lines=False)
+    async with full_line(ModelOptions("silence", prompt_ms=0), settings) as (line, model):
+        plan = CallPlan(line.webhook, b"", auth_token=TOKEN, faults=CallFaults(answer_after_s=61))
+        report = await PhoneCall(plan, CLOCK).run()
+        record = await line.record()
+    assert report.outcome == "the server closed the stream with 1008, then hung up by TwiML"
+    assert record.ending is not None
+    assert record.ending.reason == "refused: one-time token expired"
+    assert (record.call_sid, record.persona) == ("", "")
+    assert len(model.sessions) == 1, "the webhook's, given back after 15 s"
+
+
+@in_virtual_time
+async def test_tokens_are_not_asked_for_without_twilios() -> None:
+    async with full_line(ModelOptions("silence", prompt_ms=0)) as (line, _), raw_twilio(line):
+        await until(lambda: any(record.call_sid for record in line.bridge.records))
 
 
 async def test_other_accounts_are_refused() -> None:

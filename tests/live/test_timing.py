@@ -32,7 +32,7 @@ from personaplex_bridge.simulator.talk import Talk, without_pauses
 from personaplex_bridge.values import ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import hosted
-from personaplex_bridge.web.webhooks import WEBHOOK_PATH
+from personaplex_bridge.web.paths import WEBHOOK_PATH
 from tests.live.harness import HOST, raw_model, speech, standin
 
 PLAIN = Settings(warm_lines=False, barge_in=False, noise_gate="off")

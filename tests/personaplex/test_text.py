@@ -80,6 +80,14 @@ def test_a_word_without_end_is_given_out_in_parts() -> None:
     assert sum(map(len, tail)) <= MAX_WORD_CHARS
 
 
+@pytest.mark.parametrize("piece", ["<", "<0x41>", "<a", "a"])
+@pytest.mark.parametrize("at_once", [1, 1000])
+def test_its_parts_are_of_full_length_however_it_comes(piece: str, at_once: int) -> None:
+    words = joined([piece * at_once] * (1000 // at_once))
+    assert "".join(words) == piece.replace("<0x41>", "A") * 1000
+    assert {len(word) for word in words} == {MAX_WORD_CHARS}
+
+
 sentences = st.text(st.characters(codec="utf-8", exclude_characters="<"), max_size=100)
 
 

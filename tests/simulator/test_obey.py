@@ -5,13 +5,22 @@ import pytest
 from personaplex_bridge.simulator.obey import (
     MAX_TWIML_BYTES,
     ConnectStream,
+    Dial,
+    Enqueue,
     Hangup,
+    Leave,
+    Pause,
+    Play,
+    Record,
+    Redirect,
     Reject,
     Say,
     TwimlError,
+    Verb,
     read_twiml,
 )
-from personaplex_bridge.twilio.twiml import connect_stream, reject_busy
+from personaplex_bridge.twilio import twiml
+from personaplex_bridge.twilio.twiml import Words, connect_stream, reject_busy
 
 URL = "wss://bridge.example/voice/stream"
 PARAMETERS = {"persona": "noir", "text_prompt": 'You are "Zoë" & <co>.'}
@@ -31,6 +40,46 @@ def test_our_own_documents() -> None:
         Hangup(),
     ]
     assert read_twiml(reject_busy()) == [Reject("busy")]
+
+
+AFTER = "https://bridge.example/voice/after?a=1&b=2"
+WORDS = Words("Sorry & <goodbye>")
+
+
+@pytest.mark.parametrize(
+    ("document", "verbs"),
+    [
+        (connect_stream(URL, {}, AFTER), [ConnectStream(URL, {}, AFTER), Hangup()]),
+        (twiml.hang_up(WORDS), [Say(WORDS.text), Hangup()]),
+        (twiml.redirect(AFTER), [Redirect(AFTER)]),
+        (twiml.enqueue(AFTER, AFTER), [Enqueue("personaplex", AFTER, AFTER), Hangup()]),
+        (twiml.forward("+15550100", AFTER), [Dial("+15550100", AFTER, 30)]),
+        (twiml.forward("sip:a@b.example", AFTER), [Dial("sip:a@b.example", AFTER, 30)]),
+        (twiml.take_message(WORDS, AFTER), [Say(WORDS.text), Record(AFTER, 5, 120), Hangup()]),
+    ],
+)
+def test_our_documents_for_a_call(document: str, verbs: list[Verb]) -> None:
+    assert read_twiml(document) == verbs
+
+
+@pytest.mark.parametrize(
+    ("document", "verbs"),
+    [
+        (twiml.hold(WORDS, AFTER), [Say(WORDS.text), Play(AFTER)]),
+        (twiml.hold(None, None), [Pause(2)]),
+        (twiml.leave_queue(), [Leave()]),
+    ],
+)
+def test_our_documents_for_those_who_hold(document: str, verbs: list[Verb]) -> None:
+    assert read_twiml(document, waiting=True) == verbs
+
+
+@pytest.mark.parametrize(
+    "verb", ["Dial", "Record", "Connect", "Enqueue", "Reject", "Start", "Message"]
+)
+def test_what_may_not_stand_in_a_wait_urls_document(verb: str) -> None:
+    with pytest.raises(TwimlError, match=f"<{verb}> may not stand in a waitUrl's document"):
+        read_twiml(response(f"<Say>Hi</Say><{verb}/>"), waiting=True)
 
 
 def test_verbs_in_order() -> None:
@@ -88,7 +137,19 @@ STREAM = f'<Stream url="{URL}"/>'
         ("<response/>", "not <Response>"),
         ("<!DOCTYPE Response><Response/>", "document type"),
         ('<!DOCTYPE r [<!ENTITY a "b">]><Response>&a;</Response>', "document type"),
-        (response("<Pause/>"), "<Pause> is not a verb"),
+        (response("<Refer/>"), "<Refer> is not a verb"),
+        (response("<Leave/>"), "outside of a queue"),
+        (response("<Play/>"), "without a URL"),
+        (response("<Redirect> </Redirect>"), "without a URL"),
+        (response('<Redirect method="GET">/x</Redirect>'), "only posts"),
+        (response('<Pause length="x"/>'), "length='x' is no number"),
+        (response("<Enqueue/>"), "1 to 64 characters"),
+        (response(f"<Enqueue>{'x' * 65}</Enqueue>"), "1 to 64 characters"),
+        (response("<Enqueue>x</Enqueue>"), "without waitUrl"),
+        (response("<Dial/>"), "13224"),
+        (response("<Dial><Client>x</Client></Dial>"), "one <Number> or <Sip>"),
+        (response('<Dial timeout="4">+15550100</Dial>'), "no number from 5 to 600"),
+        (response("<Record/>"), "its own document over and over"),
         (response("<hangup/>"), "<hangup> is not a verb"),
         (response(STREAM), "<Stream> is not a verb"),
         (response("<Connect/>"), "exactly one <Stream>"),

@@ -107,6 +107,8 @@ def test_start_without_parameters_and_tracks() -> None:
         ('{"event":null}', "unknown-event"),
         ('{"event":["media"]}', "unknown-event"),
         ('{"event":"Media"}', "unknown-event"),
+        # As deep as JSON is read, which is deeper than Python shows it.
+        ('{"event":' + "[" * 1020 + "]" * 1020 + "}", "unknown-event"),
         ('{"event":"media"}', "bad-field"),
         ('{"event":"media","media":[]}', "bad-field"),
     ],
@@ -180,6 +182,14 @@ def test_bad_payloads(payload: str, reason: str) -> None:
     with pytest.raises(MessageError) as caught:
         parse(_changed(MEDIA, ["media"], "payload", payload))
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("name", ["\x7f" * 70, "\U000e0001" * 70, "x" * 50_000, "\n"])
+def test_an_unknown_event_is_told_in_one_short_line(name: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        parse(json.dumps({"event": name}))
+    assert len(str(caught.value)) < 100
+    assert str(caught.value).isprintable()
 
 
 def test_a_minute_of_payload_is_accepted() -> None:

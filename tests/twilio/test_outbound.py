@@ -52,6 +52,7 @@ def test_documented_messages(text: str, event: Outbound) -> None:
         ("[]", "bad-json"),
         ("{}", "unknown-event"),
         ('{"event":["media"],"streamSid":"MZ1"}', "unknown-event"),
+        ('{"event":' + "[" * 1020 + "]" * 1020 + "}", "unknown-event"),
         ('{"event":"stop","streamSid":"MZ1"}', "unknown-event"),
         ('{"event":"clear"}', "bad-field"),
         ('{"event":"clear","streamSid":1}', "bad-field"),

@@ -95,6 +95,12 @@ class CallerAudio:
         self.time.fill(FRAMES_PER_STEP)
         self._append_silence(FRAMES_PER_STEP)
 
+    def unsettle(self) -> None:
+        """The model is gone: until the next `settle`, keep the latest speech, as at first."""
+        self._settled = False
+        self._catching_up = True
+        self._recent.reset()
+
     def settle(self, now_s: float, behind_ms: float) -> int:
         """Measure the lag, and shorten pauses while there is too much of it.
 

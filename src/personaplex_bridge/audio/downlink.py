@@ -96,7 +96,7 @@ class DownlinkTranscoder:
     def _decode(self, packet: Packet) -> Pcm:
         if is_header(packet.data):
             if packet.data.startswith(HEAD_MAGIC):
-                self._decoder = OpusDecoder(self._rate_hz)
+                self._decoder.reset()
             return np.empty(0, np.int16)
         self.packets += 1
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -19,7 +20,9 @@ _BLOCK_S = 10
 """So much is held in memory of the file's own rate and channels."""
 
 
-def read_as_mulaw(path: Path, repeat: int = 1, max_seconds: float = MAX_SECONDS) -> bytes:
+def read_as_mulaw(
+    path: Path | BinaryIO, repeat: int = 1, max_seconds: float = MAX_SECONDS
+) -> bytes:
     """A WAV, FLAC, Ogg, MP3 or other file as mu-law at 8 kHz, mono, `repeat` times in a row.
 
     Raises:

@@ -8,7 +8,7 @@ WINDOW_MS = 480
 """Most that is sent beyond what is answered: what has been sent to a stalled model can't be
 shortened any more. Covers round trips of 400 ms.
 """
-LOST_AFTER_S = 6.0
+LOST_AFTER_S = 3.5
 """A model that has answered nothing for so long may have lost the difference for good: it is usual
 from now on, so that a model that is only waiting for input goes on.
 """

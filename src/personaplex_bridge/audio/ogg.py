@@ -51,12 +51,16 @@ _packetin = _library["ogg_stream_packetin"]
 _packetin.argtypes = (_ogg.os_p, ctypes.POINTER(_PacketIn))
 _packetin.restype = ctypes.c_int
 
+_VERSION = 0
 _CONTINUED, _FIRST = 0x01, 0x02
+_GOES_ON = 255
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One packet; `first` when it begins a logical stream. `lost` pages are missing before it."""
+    """One packet; `first` when it begins a logical stream. `lost` pages of the same stream are
+    missing before it.
+    """
 
     data: bytes
     first: bool
@@ -102,9 +106,9 @@ class OggReader:
 
     Nothing stops the reader: what can't be used is skipped and counted in `damage`, under
     `skipped-bytes` (no page, or a wrong CRC), `hole` (page numbers jump), `foreign-page`
-    (another stream's), `broken-packet` (a continuation that doesn't fit), `huge-packet` (over
-    256 KiB). A page that begins a stream replaces the one in progress. What is kept in memory is
-    bounded by a page and a packet.
+    (another stream's or version's), `broken-packet` (a continuation that doesn't fit),
+    `huge-packet` (over 256 KiB). A page that begins a stream replaces the one in progress. What
+    is kept in memory is bounded by a page and a packet.
     """
 
     def __init__(self) -> None:
@@ -116,8 +120,8 @@ class OggReader:
         self._packet = _ogg.ogg_packet()
         self._stream = _ogg.ogg_stream_state()
         weakref.finalize(self, _library.ogg_stream_clear, self._stream)
-        self._begun = False
-        self._unfinished = 0  # bytes of the pages a packet has run over so far
+        self._serial: int | None = None  # of the stream in progress
+        self._unfinished = 0  # bytes there are of a packet that goes on
         self._next_page = 0
         self._lost = 0
 
@@ -137,25 +141,41 @@ class OggReader:
 
     def _take_page(self) -> bool:
         flags = self._page.header[5]
-        if flags & _FIRST or not self._begun:
-            _begin(self._stream, _library.ogg_page_serialno(self._page))
-            self._begun, self._unfinished = True, 0
+        serial = _library.ogg_page_serialno(self._page)
+        begins = bool(flags & _FIRST) or self._serial is None
+        # First of all: a page that isn't ours must not touch the packet in progress.
+        if self._page.header[4] != _VERSION or not (begins or serial == self._serial):
+            self.damage["foreign-page"] += 1
+            return False
+        if begins:
+            _begin(self._stream, serial)
+            self._serial, self._unfinished, self._lost = serial, 0, 0
         elif bool(flags & _CONTINUED) is not (self._unfinished > 0):
             self._forget("broken-packet")
         if _library.ogg_stream_pagein(self._stream, self._page) != 0:
-            self.damage["foreign-page"] += 1
-            return False
+            raise OggError("libogg has no memory for a page")
+        self._count_lost(flags)
+        self._count_unfinished()
+        return True
+
+    def _count_lost(self, flags: int) -> None:
         number = _library.ogg_page_pageno(self._page)
         if not flags & _FIRST:
             self._lost += max(0, number - self._next_page)
         self._next_page = number + 1
-        # A page whose last lacing value is 255 ends within a packet (RFC 3533, section 5).
-        segments = self._page.header[26]
-        open_ended = segments > 0 and self._page.header[26 + segments] == 255
-        self._unfinished = self._unfinished + self._page.body_len if open_ended else 0
+
+    def _count_unfinished(self) -> None:
+        """A packet ends with a lacing value below 255: what comes after the last of these goes on
+        on the next page (RFC 3533, section 5).
+        """
+        header, segments = self._page.header, self._page.header[26]
+        going_on = 0
+        while going_on < segments and header[26 + segments - going_on] == _GOES_ON:
+            going_on += 1
+        before = self._unfinished if going_on == segments else 0
+        self._unfinished = before + _GOES_ON * going_on
         if self._unfinished > MAX_PACKET_BYTES:
             self._forget("huge-packet")
-        return True
 
     def _forget(self, damage: str) -> None:
         """Drop the beginning of a packet whose end can't be used, which libogg would keep."""

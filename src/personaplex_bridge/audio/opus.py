@@ -36,12 +36,16 @@ _OK = opuslib.constants.OK
 _library = opuslib.api.libopus
 _c_int16_pointer = opuslib.api.c_int16_pointer
 
-# `opus_encoder_ctl` is variadic. ctypes passes what exceeds `argtypes` by the variadic calling
+# Both `ctl` functions are variadic. ctypes passes what exceeds `argtypes` by the variadic calling
 # convention, which differs from the plain one on Apple silicon; opuslib's own declaration lacks
 # that, hence a declaration of ours (indexing gives a new one and leaves opuslib's alone).
 _encoder_ctl = _library["opus_encoder_ctl"]
 _encoder_ctl.argtypes = (opuslib.api.encoder.EncoderPointer, ctypes.c_int)
 _encoder_ctl.restype = ctypes.c_int
+
+_decoder_ctl = _library["opus_decoder_ctl"]
+_decoder_ctl.argtypes = (opuslib.api.decoder.DecoderPointer, ctypes.c_int)
+_decoder_ctl.restype = ctypes.c_int
 
 _packet_samples = _library["opus_packet_get_nb_samples"]
 _packet_samples.argtypes = (ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32)
@@ -121,6 +125,11 @@ class OpusDecoder:
         self._pcm_pointer = self._pcm.ctypes.data_as(_c_int16_pointer)
         self._last_samples = sample_rate_hz // 50
 
+    def reset(self) -> None:
+        """Forget the stream so far: what comes begins another. Far quicker than a new decoder."""
+        _check(_decoder_ctl(self._state, opuslib.constants.RESET_STATE), "reset")
+        self._last_samples = self.sample_rate_hz // 50
+
     def decode(self, packet: bytes) -> Pcm:
         """The samples of one packet: 2.5 to 120 ms of them.
 
@@ -153,6 +162,8 @@ def packet_samples(packet: bytes, sample_rate_hz: int) -> int:
     """
     samples: int = _packet_samples(packet, len(packet), sample_rate_hz)
     _check(samples, "packet length")
+    if samples == 0:  # code 3 with no frames, which RFC 6716, section 3.2.5 forbids
+        raise OpusError("a packet without frames")
     return samples
 
 

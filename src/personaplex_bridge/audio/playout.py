@@ -43,7 +43,7 @@ class PlayoutCounts:
     dropped: int = 0
     """The oldest, beyond the hard bound."""
     cleared: int = 0
-    """Not sent any more because the caller interrupted."""
+    """Not sent any more because the caller interrupted, or the model failed."""
     tail: int = 0
     """Sent as silence: the rest of what was cleared, until the model paused."""
     cushion: int = 0
@@ -126,6 +126,14 @@ class Playout:
         if waiting_ms > 0:
             self.phone.cleared(now_s)
         return waiting_ms > 0
+
+    def abandon(self) -> None:
+        """Forget what waits here, because its model has failed; what Twilio has is played."""
+        self.counts.cleared += len(self._queue)
+        self._recent.reset()
+        self._queue.clear()
+        self._tail_frames, self._pause_frames = 0, KEPT_PAUSE_FRAMES
+        self._ends_loud = self.held = False
 
     @property
     def _lead_ms(self) -> float:

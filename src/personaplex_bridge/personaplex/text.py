@@ -14,7 +14,8 @@ MAX_WORD_CHARS = 200
 """A word longer than this is given out in parts: a server that never sends a space can't make us
 remember without end."""
 
-_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>|<[^<>\s]+>|[^<]+|<")
+_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>|(<[^<>\s]+>)|(?:[^<]+|<(?![^<>\s]+>))+")
+"""A byte, a control piece, or text up to the next of either."""
 
 
 class WordJoiner:
@@ -30,12 +31,8 @@ class WordJoiner:
         for token in _TOKEN.finditer(piece):
             if token[1]:
                 words += self._append(self._bytes.decode(bytes([int(token[1], 16)])))
-            elif token[0].startswith("<") and len(token[0]) > 1:
-                continue
-            else:
+            elif not token[2]:
                 words += self._append(self._end_of_bytes() + token[0])
-        if len(self._word) > MAX_WORD_CHARS:
-            words += self._take()
         return words
 
     def flush(self) -> list[str]:
@@ -50,6 +47,10 @@ class WordJoiner:
                 words += self._take()
             else:
                 self._word += part
+        # At once: a word that grows by a character at a time would be copied for each of them.
+        if len(self._word) > MAX_WORD_CHARS:
+            *parts, self._word = self._take()
+            words += parts
         return words
 
     def _end_of_bytes(self) -> str:

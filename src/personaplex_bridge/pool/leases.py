@@ -21,8 +21,8 @@ from typing import Protocol
 from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.errors import LeaseLost, QueueFull
 
-FORGOTTEN_S = 30.0
-"""A waiting caller who hasn't asked for so long has hung up."""
+FORGOTTEN_S = 45.0
+"""A waiting caller who hasn't asked for so long has hung up. The longest BUSY_WORDS take 35 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class LeaseStore(Protocol):
         ...
 
     async def wait(self, call: str, limit: int) -> int:
-        """Get in line, or stay there; the caller's place, from 1. Ask at least every 15 s.
+        """Get in line, or stay there; the caller's place, from 1.
 
         Raises:
             QueueFull: `limit` callers are in line.

@@ -119,6 +119,11 @@ class ModelPool:
         )
 
     @property
+    def is_taken(self) -> bool:
+        """Whether any call of this bridge has a line, or is to get one."""
+        return any(seat.taken_for is not None for seat in self._seats.values())
+
+    @property
     def states(self) -> Counter[SeatState]:
         """How many seats are in which state."""
         return Counter(self._state_of(seat) for seat in self._seats.values())
@@ -136,7 +141,7 @@ class ModelPool:
     async def wait(self, call: str) -> int:
         """Get in line for a seat, or stay there; the caller's place, from 1.
 
-        Who doesn't ask again for 30 s is forgotten; `reserve` gives seats in order.
+        Who doesn't ask again for 45 s is forgotten; `reserve` gives seats in order.
 
         Raises:
             QueueFull: as many wait as may.
@@ -145,7 +150,12 @@ class ModelPool:
         return await self._leases.wait(call, self._queue_limit)
 
     async def leave(self, call: str) -> None:
-        """Get out of the line: the caller hung up, or waits no longer."""
+        """Get out of the line, and give back what is reserved: the caller hung up, or waits no
+        longer.
+        """
+        seat = self._reserved(call)
+        if seat is not None:
+            seat.vacate()
         with contextlib.suppress(LeasesUnavailable):  # is forgotten in time
             await self._leases.leave(call)
 

@@ -1,293 +1,307 @@
 """Twilio's stand-in: a phone call as Twilio would carry it, from webhook to hang-up.
 
-It posts the webhook (signed if it has the token), obeys the TwiML, opens the media socket, sends
-a frame every 20 ms, plays what comes back from a buffer like Twilio's, and hangs up.
+It posts the webhook (signed if it has the token) and obeys the TwiML: opens the media socket,
+speaks, plays, holds in a queue, dials, records, and asks for the next document where Twilio would.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from aiohttp import ClientWebSocketResponse, WSMsgType
-from multidict import MultiDict
-from yarl import URL
 
 from personaplex_bridge.audio import mulaw
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
-from personaplex_bridge.errors import BridgeError, MessageError
-from personaplex_bridge.simulator.earpiece import Earpiece
-from personaplex_bridge.simulator.faults import NO_CALL_FAULTS, CallFaults, is_nth
-from personaplex_bridge.simulator.link import Link
-from personaplex_bridge.simulator.obey import ConnectStream, Hangup, Reject, Say, read_twiml
-from personaplex_bridge.simulator.playout import PlayoutOverflow
-from personaplex_bridge.simulator.report import PhoneReport
-from personaplex_bridge.twilio import inbound, outbound, signature
-from personaplex_bridge.twilio.outbound import Clear, PlayMedia, SendMark
+from personaplex_bridge.errors import BridgeError
+from personaplex_bridge.simulator.account import CallQueue, TwilioAccount
+from personaplex_bridge.simulator.asking import Asking
+from personaplex_bridge.simulator.media import PhoneStream
+from personaplex_bridge.simulator.obey import (
+    ConnectStream,
+    Dial,
+    Enqueue,
+    Hangup,
+    Leave,
+    Pause,
+    Play,
+    Record,
+    Redirect,
+    Reject,
+    Say,
+    Verb,
+    read_twiml,
+)
+from personaplex_bridge.simulator.plan import NO_ACCOUNT, CallFailed, CallPlan
+from personaplex_bridge.simulator.report import Doing, Moment, PhoneReport
 
-FRAME_S = 0.02
-WEBHOOK_TIMEOUT_S = 15.0
-"""Twilio gives a webhook so long."""
+__all__ = ["NO_ACCOUNT", "CallFailed", "CallPlan", "PhoneCall"]
 
-DRAIN_S = 1.0
-"""How long after hanging up the socket is read to its end."""
+WORD_S = 0.4
+"""Twilio's voices say about 150 words a minute."""
 
-NO_ACCOUNT = "AC" + "0" * 32
+RINGS_S: dict[str, float | None] = {"completed": 6.0, "no-answer": None, "busy": 2.0, "failed": 0.5}
+"""How long a dialled number rings until that becomes of it; None: until the timeout."""
+
+MAX_DOCUMENTS = 10_000
+MAX_HASTY_DOCUMENTS = 100
+"""So many in a row that take no time lead to each other without end."""
 
 
-class CallFailed(BridgeError):
-    """The call could not be made; the message is what an operator would want to read."""
+class _CallOver(Exception):
+    """Nobody is there any more, or Twilio has hung up."""
 
 
 @dataclass(frozen=True, slots=True)
-class CallPlan:
-    """Who calls whom, and what happens in the call. `speech` is mu-law at 8 kHz."""
+class _Next:
+    """The document to go on with, and what Twilio tells when it asks for it."""
 
-    webhook_url: str
-    speech: bytes
-    caller: str = "+15550111"
-    called: str = "+15550100"
-    account_sid: str = NO_ACCOUNT
-    auth_token: str | None = field(default=None, repr=False)
-    keys: tuple[tuple[float, str], ...] = ()
-    """DTMF: (seconds into the stream, digit)."""
-    hang_up_after_s: float | None = None
-    """Fixed length; without it the caller hangs up once all is said and heard."""
-    quiet_s: float = 2.0
-    patience_s: float = 30.0
-    """How much longer than their own speech the caller stays at most."""
-    faults: CallFaults = NO_CALL_FAULTS
+    url: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 class PhoneCall:
-    """One call. `run` it once; `report` fills while it runs."""
+    """One call. `run` it once; `report` fills while it runs.
 
-    def __init__(self, plan: CallPlan, clock: Clock = SYSTEM_CLOCK) -> None:
+    Calls of one `account` share its queues.
+    """
+
+    def __init__(
+        self, plan: CallPlan, clock: Clock = SYSTEM_CLOCK, account: TwilioAccount | None = None
+    ) -> None:
         self.report = PhoneReport(call_sid="CA" + secrets.token_hex(16))
         self._plan = plan
         self._clock = clock
-        self._stream_sid = "MZ" + secrets.token_hex(16)
-        self._sequence_number = 0
-        self._earpiece = Earpiece(self.report)
-        self._began = 0.0
-        self._write: Callable[[str], Awaitable[None]]
-        self._link: Link[str] | None = None
+        self._account = account or TwilioAccount()
+        self._began_s = clock.now()
+        self._answered = False
+        self._hangs_up_at_s: float | None = None
+        self._http: aiohttp.ClientSession
+        self._asking: Asking
 
     async def run(self) -> PhoneReport:
         """Make the call.
 
         Raises:
-            CallFailed: the webhook or the media socket can't be reached, or the answer to either
-                is none that Twilio would accept.
+            CallFailed: the webhook or the media socket can't be reached, or answers nothing that
+                Twilio would accept.
+            TwimlError: the webhook's document is not as Twilio wants it.
         """
-        async with aiohttp.ClientSession() as http:
-            for verb in read_twiml(await self._ask_webhook(http)):
-                match verb:
-                    case ConnectStream() if self._plan.faults.never_connects:
-                        self.report.outcome = "the media socket was never opened"
-                        break
-                    case ConnectStream(url, parameters):
-                        await self._let_it_ring()
-                        await self._talk(http, url, parameters)
-                        if self.report.close_code is None:
-                            break  # the caller hung up: Twilio runs nothing more
-                    case Reject(reason):
-                        self.report.outcome = f"rejected: {reason}"
-                        break
-                    case Hangup():
-                        self.report.outcome += ", then hung up by TwiML"
-                        break
-                    case Say(text):
-                        self.report.said_by_twilio.append(text)
-            else:
+        self._began_s = self._clock.now()
+        async with aiohttp.ClientSession() as self._http:
+            self._asking = Asking(self._http, self._plan, self.report.call_sid, self._account)
+            try:
+                await self._obey_all(_Next(self._plan.webhook_url))
                 self.report.outcome += ", at the end of the TwiML"
+            except _CallOver:
+                pass
         return self.report
 
-    async def _ask_webhook(self, http: aiohttp.ClientSession) -> str:
-        plan, began = self._plan, self._clock.now()
-        form = {
-            "CallSid": self.report.call_sid,
-            "AccountSid": plan.account_sid,
-            "From": plan.caller,
-            "To": plan.called,
-            "CallStatus": "ringing",
-            "Direction": "inbound",
-            "ApiVersion": "2010-04-01",
-        }
-        timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
-        try:
-            async with http.post(
-                URL(plan.webhook_url, encoded=True),  # as it is: the signature covers it so
-                data=form,
-                headers=self._signed(plan.webhook_url, form),
-                timeout=timeout,
-            ) as response:
-                text = await response.text()
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise CallFailed(f"no answer from {plan.webhook_url}: {error}") from error
-        if response.status != 200:
-            raise CallFailed(f"{plan.webhook_url} answered HTTP {response.status}: {text[:200]}")
-        self.report.webhook_s = self._clock.now() - began
-        return text
-
-    async def _let_it_ring(self) -> None:
-        if wait_s := self._plan.faults.answer_after_s:
-            await self._clock.sleep_until(self._clock.now() + wait_s)
-
-    def _signed(self, url: str, form: Mapping[str, str]) -> MultiDict[str]:
-        token = self._plan.auth_token
-        return MultiDict({signature.HEADER: signature.sign(token, url, form)} if token else {})
-
-    async def _talk(
-        self, http: aiohttp.ClientSession, url: str, parameters: dict[str, str]
-    ) -> None:
-        # Twilio signs the wss form of the URL, whatever is spoken here on the loopback address.
-        headers = self._signed(urlsplit(url)._replace(scheme="wss").geturl(), {})
-        try:
-            socket = await http.ws_connect(URL(url, encoded=True), headers=headers, compress=0)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise CallFailed(f"no media socket at {url}: {error}") from error
-        async with socket:
-            await socket.send_str(inbound.serialize(inbound.Connected()))
-            self._write = socket.send_str
-            await self._send(self._start(parameters))
-            self._began = self._clock.now()
-            listening = asyncio.create_task(self._listen(socket), name="phone-listen")
-            tasks = [listening, *self._set_up_link(socket)]
-            try:
-                await self._speak_and_play(listening)
-            except ConnectionError:
-                await listening
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-        self._earpiece.conclude()
-
-    def _set_up_link(self, socket: ClientWebSocketResponse) -> list[asyncio.Task[None]]:
-        """From the stream's start on, a bad network, if the plan has one."""
-        faults = self._plan.faults
-        if not (faults.jitter or faults.block):
-            return []
-        self._link = Link(socket.send_str, self._clock, faults.jitter, faults.block)
-        self._write = self._link.put
-        return [asyncio.create_task(self._link.deliver(), name="phone-deliver")]
-
-    async def _speak_and_play(self, listening: asyncio.Task[None]) -> None:
-        """Every 20 ms of the phone's time: send a frame, hear a frame; until either side has had
-        enough.
-        """
-        keys = list(self._plan.keys)
-        frame_s = FRAME_S / (1 + self._plan.faults.drift_ppm / 1e6)
-        frame_number = 0
-        while not listening.done():
-            if self._is_done(frame_number):
-                await self._hang_up()
-                # What was sent to us before our server saw that still comes, then its close.
-                await asyncio.wait({listening}, timeout=DRAIN_S)
+    async def _obey_all(self, next_: _Next | None) -> None:
+        """One document after the other, until one leads nowhere."""
+        hasty = 0
+        for number in range(MAX_DOCUMENTS):
+            if next_ is None:
                 return
-            while keys and keys[0][0] <= frame_number * FRAME_S:
-                digit = keys.pop(0)[1]
-                await self._send(inbound.Dtmf(self._stream_sid, self._next(), digit))
-            for _ in range(self._times_sent(frame_number)):
-                await self._send_frame(frame_number)
-            await self._echo_marks(self._earpiece.hear_frame())
-            frame_number += 1
-            await self._clock.sleep_until(self._began + frame_number * frame_s)
+            began_s = self._clock.now()
+            if number == 0:
+                document = await self._ask(next_)
+                self.report.webhook_s = self._clock.now() - began_s
+                next_ = await self._obey(next_.url, read_twiml(document))
+            else:
+                next_ = await self._go_on(next_)
+            hasty = hasty + 1 if self._clock.now() - began_s < 0.001 else 0
+            if hasty > MAX_HASTY_DOCUMENTS:
+                break
+        raise CallFailed("documents that lead to each other without end")
 
-    def _times_sent(self, number: int) -> int:
-        """How often a frame is sent: 0 if it is lost, 2 if it comes twice.
+    async def _go_on(self, next_: _Next) -> _Next | None:
+        """The next document of a call that has begun. The caller hears if there is none."""
+        try:
+            return await self._obey(next_.url, read_twiml(await self._ask(next_)))
+        except BridgeError as error:
+            self.report.problems.append(str(error))
+            self.report.tell("ended by Twilio: an application error has occurred")
+            raise _CallOver from None
 
-        Each message has a sequence number of its own, as it would at Twilio: what is lost before
-        Twilio makes a message of it leaves a hole in chunks and timestamps only.
-        """
-        faults, at_s = self._plan.faults, number * FRAME_S
-        if is_nth(number + 1, faults.lose) or any(s.covers(at_s) for s in faults.lose_frames):
-            return 0
-        return 2 if is_nth(number + 1, faults.double) else 1
+    async def _ask(self, next_: _Next) -> str:
+        status = "in-progress" if self._answered else "ringing"
+        return await self._asking.ask(next_.url, next_.parameters, status)
 
-    async def _send_frame(self, number: int) -> None:
-        begin = number * FRAME_BYTES
-        payload = self._plan.speech[begin : begin + FRAME_BYTES]
-        payload += SILENCE * (FRAME_BYTES - len(payload))
-        media = inbound.Media(self._stream_sid, self._next(), number + 1, number * 20, payload)
-        self.report.sent_at.append(self._clock.now())
-        await self._send(media)
-        self.report.frames_sent += 1
+    async def _obey(self, base: str, verbs: list[Verb]) -> _Next | None:
+        """Obey a document from `base`, until a verb leads to another one."""
+        for verb in verbs:
+            match verb:
+                case Reject(reason):
+                    if self._answered:
+                        self.report.problems.append("<Reject> for a call that is answered")
+                    self.report.tell(f"rejected: {reason}")
+                    raise _CallOver
+                case Hangup():
+                    self.report.tell("hung up by TwiML")
+                    raise _CallOver
+                case Redirect(url):
+                    return _Next(urljoin(base, url))
+                case Dial():
+                    next_ = await self._dial(verb, base)
+                case ConnectStream():
+                    next_ = await self._connect(verb, base)
+                case Enqueue():
+                    next_ = await self._enqueue(verb, base)
+                case Record():
+                    next_ = await self._record(verb, base)
+                case _:
+                    await self._let_hear(verb, base)
+                    continue
+            if next_ is not None:
+                return next_
+        return None
 
-    def _is_done(self, frame_number: int) -> bool:
-        plan, now_s = self._plan, frame_number * FRAME_S
-        if plan.hang_up_after_s is not None:
-            return now_s >= plan.hang_up_after_s
-        spoken_s = len(plan.speech) / mulaw.SAMPLE_RATE_HZ
-        if now_s > spoken_s + plan.patience_s:
-            return True
-        return now_s - max(spoken_s, self._earpiece.last_sound_s) > plan.quiet_s
+    async def _let_hear(self, verb: Verb, base: str) -> None:
+        """What has no consequences."""
+        self._answered = True
+        match verb:
+            case Say(text):
+                await self._spend(len(text.split()) * WORD_S, Doing.SAYS, text)
+            case Play(url, loop):
+                url = urljoin(base, url)
+                sound = await self._asking.fetch_sound(url)
+                length_s = len(sound) * loop / mulaw.SAMPLE_RATE_HZ
+                await self._spend(length_s, Doing.PLAYS, url)
+            case Pause(length_s):
+                await self._spend(length_s, Doing.PAUSES)
 
-    async def _hang_up(self) -> None:
-        sids = (self.report.call_sid, self._plan.account_sid)
-        await self._send(inbound.Stop(self._stream_sid, self._next(), *sids))
-        if self._link is not None:
-            await self._link.emptied()
-        self.report.outcome = "the caller hung up"
+    async def _spend(self, length_s: float, doing: Doing, what: str = "") -> None:
+        """Let time pass, until the caller hangs up at the earliest."""
+        begin_s = self._clock.now()
+        end_s = begin_s + length_s
+        hangs_up = self._hangs_up_at_s is not None and self._hangs_up_at_s <= end_s
+        if hangs_up:
+            end_s = max(begin_s, self._hangs_up_at_s or 0.0)
+        await self._clock.sleep_until(end_s)
+        self._note(begin_s, doing, what)
+        if hangs_up:
+            raise _CallOver
 
-    async def _listen(self, socket: ClientWebSocketResponse) -> None:
-        """Media socket to playout buffer, until our server closes it."""
-        async for message in socket:
-            if self._link is not None:
-                await self._link.unblocked()
-            if message.type is not WSMsgType.TEXT:
-                self.report.problems.append("a binary frame (error 31950)")
-                continue
+    def _note(self, begin_s: float, doing: Doing, what: str = "") -> None:
+        length_s = self._clock.now() - begin_s
+        self.report.moments.append(Moment(begin_s - self._began_s, length_s, doing, what))
+
+    async def _connect(self, verb: ConnectStream, base: str) -> _Next | None:
+        faults = self._plan.faults
+        if faults.never_connects:
+            self.report.tell("the media socket was never opened")
+            raise _CallOver
+        if faults.answer_after_s:
+            await self._clock.sleep_until(self._clock.now() + faults.answer_after_s)
+        self._answered = True
+        # Twilio signs the wss form of the URL, whatever is spoken here on the loopback address.
+        signed = self._asking.signed(urlsplit(verb.url)._replace(scheme="wss").geturl(), {})
+        begin_s = self._clock.now()
+        stream = PhoneStream(self._plan, self.report, self._clock)
+        try:
+            hung_up = await stream.run(self._http, verb.url, verb.parameters, signed)
+        except CallFailed as error:
+            if verb.action is None:
+                raise
+            self.report.problems.append(f"{error} (error 31920)")
+            self.report.tell("the media socket could not be opened")
+            hung_up = False
+        self._note(begin_s, Doing.STREAMS)
+        if hung_up:
+            raise _CallOver  # Twilio runs nothing more
+        return _after(verb.action, base, {})
+
+    async def _enqueue(self, verb: Enqueue, base: str) -> _Next | None:
+        """Hold until the caller leaves the queue, one way or the other."""
+        queue, began_s = self._account.queue(verb.queue), self._clock.now()
+        if queue.is_full:
+            self.report.queue_results.append("queue-full")
+            return _after(verb.action, base, {"QueueResult": "queue-full"})
+        self._answered = True
+        if (patience_s := self._plan.faults.hang_up_holding_s) is not None:
+            self._hangs_up_at_s = began_s + patience_s
+        queue.join(self.report.call_sid, began_s)
+        result = "system-error"
+        try:
+            result = await self._hold(urljoin(base, verb.wait_url), queue)
+        finally:
+            self._hangs_up_at_s = None
+            queue.leave(self.report.call_sid)
+            held_s = self._clock.now() - began_s
+            self.report.held_s = (self.report.held_s or 0.0) + held_s
+            self.report.queue_results.append(result)
+        told = {"QueueResult": result, "QueueSid": queue.sid, "QueueTime": str(int(held_s))}
+        next_ = _after(verb.action, base, told)
+        if result == "hangup":
+            if next_ is not None:
+                await self._asking.ask(next_.url, next_.parameters, "completed")
+            raise _CallOver
+        return next_
+
+    async def _hold(self, wait_url: str, queue: CallQueue) -> str:
+        """Ask the waitUrl over and over; Twilio's word for how that ended."""
+        url = wait_url
+        for _ in range(MAX_DOCUMENTS):
+            began_s = self._clock.now()
+            told = queue.told(self.report.call_sid, began_s)
             try:
-                await self._obey(outbound.parse(message.data))
-            except (MessageError, PlayoutOverflow) as error:
-                self.report.problems.append(f"{error} (error 31951)")
-        if not self.report.outcome:
-            self.report.close_code = socket.close_code
-            self.report.outcome = f"the server closed the stream with {socket.close_code}"
+                document = await self._asking.ask(url, told, "in-progress")
+                url = wait_url
+                for verb in read_twiml(document, waiting=True):
+                    match verb:
+                        case Leave():
+                            return "leave"
+                        case Hangup():
+                            self.report.tell("hung up by TwiML")
+                            return "hangup"
+                        case Redirect(to):
+                            url = urljoin(url, to)
+                            break
+                        case _:
+                            await self._let_hear(verb, url)
+            except BridgeError as error:
+                self.report.problems.append(str(error))
+                return "error"
+            except _CallOver:
+                self.report.tell("the caller hung up while holding")
+                return "hangup"
+            if self._clock.now() - began_s < 0.001 and url == wait_url:
+                self.report.problems.append("a waitUrl's document that takes no time")
+                return "error"
+        return "error"
 
-    async def _obey(self, command: outbound.Outbound) -> None:
-        if command.stream_sid != self._stream_sid:
-            raise MessageError("wrong-stream", command.stream_sid[:40])
-        match command:
-            case PlayMedia(payload=payload):
-                self._take_media(payload)
-            case SendMark(name=name):
-                await self._echo_marks(self._earpiece.mark(name))
-            case Clear():
-                await self._echo_marks(self._earpiece.clear(self._clock.now() - self._began))
+    async def _dial(self, verb: Dial, base: str) -> _Next | None:
+        status, begin_s = self._plan.faults.dial_status, self._clock.now()
+        rings_s = RINGS_S[status]
+        length_s = verb.timeout_s if rings_s is None else min(rings_s, verb.timeout_s)
+        talk_s = self._plan.faults.dialled_s if status == "completed" else 0.0
+        self._answered = True
+        await self._clock.sleep_until(begin_s + length_s + talk_s)
+        self._note(begin_s, Doing.DIALS, verb.to)
+        self.report.tell(f"forwarded ({status})")
+        told = {"DialCallStatus": status, "DialCallDuration": str(int(talk_s))}
+        return _after(verb.action, base, told)
 
-    def _take_media(self, payload: bytes) -> None:
-        report, now = self.report, self._clock.now()
-        if report.first_media_s is None:
-            report.first_media_s = now - self._began
-        report.media_messages += 1
-        report.media_bytes += len(payload)
-        report.media_at.append(now)
-        self._earpiece.take(payload)
+    async def _record(self, verb: Record, base: str) -> _Next | None:
+        """A message of the caller's, ended by the pound key; or nothing, until it times out."""
+        self._answered = True
+        message_s = min(self._plan.message_s, verb.max_length_s)
+        if message_s <= 0:
+            await self._spend(verb.timeout_s, Doing.PAUSES)
+            return None
+        await self._spend(message_s, Doing.RECORDS)
+        self.report.tell(f"left a message of {message_s:g} s")
+        told = {
+            "RecordingUrl": "https://api.twilio.com/recording",
+            "RecordingDuration": str(int(message_s)),
+            "Digits": "#",
+        }
+        return _after(verb.action, base, told)
 
-    async def _echo_marks(self, names: list[str]) -> None:
-        for name in names:
-            await self._send(inbound.Mark(self._stream_sid, self._next(), name))
 
-    def _start(self, parameters: dict[str, str]) -> inbound.Start:
-        return inbound.Start(
-            stream_sid=self._stream_sid,
-            call_sid=self.report.call_sid,
-            account_sid=self._plan.account_sid,
-            sequence_number=self._next(),
-            custom_parameters=parameters,
-        )
-
-    async def _send(self, event: inbound.Inbound) -> None:
-        await self._write(inbound.serialize(event))
-
-    def _next(self) -> int:
-        self._sequence_number += 1
-        return self._sequence_number
+def _after(action: str | None, base: str, parameters: Mapping[str, str]) -> _Next | None:
+    """What follows a verb: its action, if it has one; else the document goes on."""
+    return None if action is None else _Next(urljoin(base, action), parameters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,9 @@ from statistics import median
 
 from personaplex_bridge.audio.files import write_wav
 from personaplex_bridge.errors import BridgeError
+from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
-from personaplex_bridge.simulator.report import PhoneReport
+from personaplex_bridge.simulator.report import Doing, PhoneReport
 
 SPREAD_S = 1.0
 """Calls made at once begin spread over this time, as real ones would."""
@@ -19,8 +21,12 @@ SPREAD_S = 1.0
 
 async def make_calls(plan: CallPlan, number: int, out: Path | None) -> int:
     """Make the calls, tell what came of them; the exit code is 1 if any went wrong."""
+    account = TwilioAccount()
     outcomes = await asyncio.gather(
-        *(_make_one(_own(plan, index), SPREAD_S * index / number) for index in range(number))
+        *(
+            _make_one(PhoneCall(_own(plan, index), account=account), SPREAD_S * index / number)
+            for index in range(number)
+        )
     )
     reports = [outcome for outcome in outcomes if isinstance(outcome, PhoneReport)]
     errors = Counter(str(outcome) for outcome in outcomes if isinstance(outcome, BridgeError))
@@ -55,10 +61,10 @@ def _own(plan: CallPlan, index: int) -> CallPlan:
     return replace(plan, faults=replace(plan.faults, jitter=own))
 
 
-async def _make_one(plan: CallPlan, wait_s: float) -> PhoneReport | BridgeError:
+async def _make_one(call: PhoneCall, wait_s: float) -> PhoneReport | BridgeError:
     await asyncio.sleep(wait_s)
     try:
-        return await PhoneCall(plan).run()
+        return await call.run()
     except BridgeError as error:
         return error
 
@@ -78,7 +84,31 @@ def _summary(reports: list[PhoneReport]) -> list[str]:
         )
     problems = Counter(problem for report in reports for problem in report.problems)
     lines += [f"Twilio would complain, {times}x: {what}" for what, times in problems.items()]
-    return lines + [f"Twilio says: {text}" for report in reports for text in report.said_by_twilio]
+    return lines + _held(reports) + _said(reports)
+
+
+def _held(reports: list[PhoneReport]) -> list[str]:
+    """How it went for those who had to hold."""
+    times_s = [report.held_s for report in reports if report.held_s is not None]
+    if not times_s:
+        return []
+    why = Counter(result for report in reports for result in report.queue_results)
+    pieces = sum(len(report.of(Doing.PLAYS)) for report in reports)
+    return [
+        f"held: {len(times_s)} call(s), {median(times_s):.1f} s at the median, "
+        f"{max(times_s):.1f} s at most; "
+        f"left the queue by {', '.join(f'{result} ({n}x)' for result, n in why.items())}; "
+        f"pieces of hold sound: {pieces}; "
+        f"longest silence: {max(report.dead_air_s for report in reports):.2f} s"
+    ]
+
+
+def _said(reports: list[PhoneReport]) -> list[str]:
+    """What Twilio's voice said; sentences that differ by a number only, as one."""
+    said = [text for report in reports for text in report.said_by_twilio]
+    kinds = Counter(re.sub(r"\d+", "N", text) for text in said)
+    example = {re.sub(r"\d+", "N", text): text for text in reversed(said)}
+    return [f"Twilio says, {times}x: {example[kind]}" for kind, times in kinds.items()]
 
 
 def _count(reports: list[PhoneReport]) -> Counter[str]:

@@ -34,7 +34,7 @@ from personaplex_bridge.simulator.report import PhoneReport
 from personaplex_bridge.values import CHAT_PATH, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import hosted
-from personaplex_bridge.web.webhooks import WEBHOOK_PATH
+from personaplex_bridge.web.paths import WEBHOOK_PATH
 
 HOST = "127.0.0.1"
 PROGRESS_S = 0.2

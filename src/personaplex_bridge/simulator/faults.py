@@ -15,6 +15,9 @@ MAX_JITTER_MS = 60_000
 MAX_DRIFT_PPM = 100_000
 MAX_EVERY = 1_000_000
 
+DIAL_STATUSES = ("completed", "no-answer", "busy", "failed")
+"""What can come of a `<Dial>`, in Twilio's words."""
+
 FRAME_MS = 80
 """The model's frame: at speed 1, a step takes as long."""
 
@@ -106,6 +109,12 @@ class CallFaults:
     """From the webhook's answer to the media socket. Twilio: a few hundred ms."""
     never_connects: bool = False
     """The webhook is all that ever comes."""
+    hang_up_holding_s: float | None = None
+    """The caller has enough after so long in a queue."""
+    dial_status: str = "completed"
+    """What comes of a call that is forwarded."""
+    dialled_s: float = 10.0
+    """How long a forwarded call is talked."""
 
 
 NO_MODEL_FAULTS = ModelFaults()

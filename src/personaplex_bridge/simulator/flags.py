@@ -110,6 +110,22 @@ def add_call_faults(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     )
 
 
+def add_endings(parser: argparse.ArgumentParser) -> None:
+    """What becomes of a call that no model takes."""
+    parser.add_argument(
+        "--hang-up-holding",
+        type=_of(faults.parse_wait_s),
+        metavar="SECONDS",
+        help="the caller hangs up after so long in the queue",
+    )
+    parser.add_argument(
+        "--dial-status",
+        choices=faults.DIAL_STATUSES,
+        default="completed",
+        help="what comes of a call that is forwarded (default %(default)s)",
+    )
+
+
 def add_never_connects(parser: argparse.ArgumentParser) -> None:
     """The fault that leaves no call to look at."""
     parser.add_argument(
@@ -130,6 +146,8 @@ def call_faults(arguments: argparse.Namespace) -> CallFaults:
         drift_ppm=arguments.call_drift_ppm,
         answer_after_s=arguments.call_answer_after,
         never_connects=getattr(arguments, "never_connects", False),
+        hang_up_holding_s=getattr(arguments, "hang_up_holding", None),
+        dial_status=getattr(arguments, "dial_status", "completed"),
     )
 
 

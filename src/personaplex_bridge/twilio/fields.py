@@ -18,6 +18,8 @@ Json: TypeAlias = dict[str, Any]
 MAX_PAYLOAD_BYTES = 60 * 8000
 """Longest media payload accepted: one minute. Anything longer is a mistake, not speech."""
 
+MAX_SHOWN_CHARS = 80
+
 
 def load(text: str | bytes) -> Json:
     """The JSON object in a text frame.
@@ -92,6 +94,19 @@ def payload_field(message: Json) -> bytes:
 def encode_payload(payload: bytes) -> str:
     """Base64 of mu-law bytes."""
     return binascii.b2a_base64(payload, newline=False).decode()
+
+
+def shown(text: str) -> str:
+    """Somebody else's text, fit for a line of a log: quoted, and no longer than 80 characters."""
+    return repr(text[:MAX_SHOWN_CHARS])[:MAX_SHOWN_CHARS]
+
+
+def unknown_event(name: object) -> MessageError:
+    """For what no event is called. Of a name that is no text only the type is told: a list may
+    be nested deeper than Python can show.
+    """
+    told = shown(name) if isinstance(name, str) else f"a name of type {type(name).__name__}"
+    return MessageError("unknown-event", told)
 
 
 def _wrong(name: str, expected: str, value: object) -> MessageError:

@@ -22,6 +22,7 @@ from personaplex_bridge.twilio.fields import (
     object_field,
     payload_field,
     text_field,
+    unknown_event,
 )
 
 
@@ -109,7 +110,7 @@ def parse(text: str | bytes) -> Inbound:
     name = message.get("event")
     parser = _PARSERS.get(name) if isinstance(name, str) else None
     if parser is None:
-        raise MessageError("unknown-event", repr(name)[:80])
+        raise unknown_event(name)
     return parser(message)
 
 

@@ -18,7 +18,9 @@ from personaplex_bridge.twilio.fields import (
     load,
     object_field,
     payload_field,
+    shown,
     text_field,
+    unknown_event,
 )
 
 
@@ -79,7 +81,7 @@ def parse(text: str | bytes) -> Outbound:
             _only(message, "event", "streamSid")
             return Clear(text_field(message, "streamSid"))
         case other:
-            raise MessageError("unknown-event", repr(other)[:80])
+            raise unknown_event(other)
 
 
 def _exactly(message: Json, body_name: str, field_name: str) -> Json:
@@ -92,4 +94,4 @@ def _exactly(message: Json, body_name: str, field_name: str) -> Json:
 def _only(message: Json, *names: str) -> None:
     extra = sorted(set(message) - set(names))
     if extra:
-        raise MessageError("bad-field", f"extra field {extra[0]!r}")
+        raise MessageError("bad-field", f"extra field {shown(extra[0])}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from personaplex_bridge.errors import MessageError
+from personaplex_bridge.twilio.fields import shown
 from personaplex_bridge.twilio.inbound import (
     Connected,
     Dtmf,
@@ -78,7 +79,7 @@ class StreamProtocol:
                 self.stream_sid = event.stream_sid
             case _:
                 if event.stream_sid != self.stream_sid:
-                    raise MessageError("wrong-stream", f"{event.stream_sid[:40]!r}")
+                    raise MessageError("wrong-stream", shown(event.stream_sid))
 
     def _out_of_order(self, event: Inbound) -> MessageError:
         name = type(event).__name__.lower()

@@ -1,20 +1,33 @@
-"""Who gets in: Twilio, as its signature shows, and under which address it knows us."""
+"""Who gets in: Twilio, as its signature shows, and under which address it knows us.
+
+Whoever isn't Twilio is answered plainly, and no more often than WEBHOOK_RATE.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import re
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
 from personaplex_bridge import logs
+from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.twilio import signature
 from personaplex_bridge.values import LOOPBACK_HOSTS
+from personaplex_bridge.web.forwarded import Proxies
+from personaplex_bridge.web.hosting import vouch_for
+from personaplex_bridge.web.rates import RateLimit
 
 MAX_FIELDS = 200
 """Twilio's webhooks have about thirty parameters."""
+
+BODY_TIMEOUT_S = 10.0
+"""How long a webhook's body may take. Twilio sends it at once, and waits 15 s for the answer."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -24,31 +37,31 @@ _log = logging.getLogger(logs.NAME)
 class Access:
     """Looks at requests before anything is done for them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
         self._settings = settings
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._rate = RateLimit(settings.webhook_rate, clock)
 
     async def read_webhook(self, request: web.Request) -> dict[str, str]:
         """The parameters of a webhook of Twilio's, from its form or its query.
 
         Raises:
             HTTPForbidden: it isn't Twilio's, or is another account's.
-            HTTPBadRequest: it has no readable form, or no usable host.
+            HTTPTooManyRequests: it isn't signed, and the address has asked too often.
+            HTTPBadRequest: it has no readable form, or no usable host or path.
+            HTTPRequestTimeout: its body didn't come.
         """
         form = await _read_form(request)
-        settings, base = self._settings, self.public_base(request)
-        url, signed = base + request.raw_path, _signature_of(request)
-        if settings.twilio_auth_tokens and not any(
-            signature.webhook_is_signed(token, url, form, signed)
-            for token in settings.twilio_auth_tokens
-        ):
+        if not self._is_signed(request, form):
             _log.warning(
-                "refused a webhook: its signature is wrong for %s%s; is PUBLIC_URL right?",
-                base,
+                "refused a webhook from %s: its signature is wrong for %s%s; is PUBLIC_URL right?",
+                self._proxies.client_of(request),
+                self.public_base(request),
                 request.path,
             )
             raise web.HTTPForbidden(text="wrong signature\n")
         parameters = {**request.query, **form}
-        account = settings.twilio_account_sid
+        account = self._settings.twilio_account_sid
         if account and parameters.get("AccountSid") != account:
             _log.warning("refused a webhook: it is not of the account TWILIO_ACCOUNT_SID")
             raise web.HTTPForbidden(text="another account\n")
@@ -59,12 +72,12 @@ class Access:
 
         Raises:
             HTTPForbidden: its signature is wrong.
-            HTTPBadRequest: it has no usable host.
+            HTTPTooManyRequests: and the address has asked too often.
+            HTTPBadRequest: it has no usable host or path.
         """
-        tokens, signed = self._settings.twilio_auth_tokens, _signature_of(request)
-        url = self.stream_base(request) + request.raw_path
-        if tokens and not any(signature.upgrade_is_signed(token, url, signed) for token in tokens):
-            _log.warning("refused a media socket: its signature is wrong")
+        if not self._is_signed(request, None):
+            client = self._proxies.client_of(request)
+            _log.warning("refused a media socket from %s: its signature is wrong", client)
             raise web.HTTPForbidden(text="wrong signature\n")
 
     def stream_base(self, request: web.Request) -> str:
@@ -72,19 +85,58 @@ class Access:
         return "ws" + self.public_base(request).removeprefix("http")
 
     def public_base(self, request: web.Request) -> str:
-        """Scheme and host as Twilio sees them: PUBLIC_URL, else what a proxy forwarded.
+        """Scheme and host as Twilio sees them: PUBLIC_URL, else what a trusted proxy forwarded.
 
         Without either, only a caller on this machine itself may be served in the clear: Twilio
         takes nothing but `wss`.
         """
         if self._settings.public_url is not None:
             return self._settings.public_url
-        host = request.headers.get("X-Forwarded-Host", request.host).split(",")[0].strip()
+        host, forwarded = self._proxies.host_of(request)
         if not _HOST.fullmatch(host):
             raise web.HTTPBadRequest(text="no usable host\n")
-        forwarded = {"X-Forwarded-Host", "X-Forwarded-Proto"} & set(request.headers)
         local = not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS
         return f"http://{host}" if local else f"https://{host}"
+
+    def _is_signed(self, request: web.Request, form: Mapping[str, str] | None) -> bool:
+        """Whether Twilio has signed it, or need not; `form` is None for an upgrade.
+
+        What isn't signed counts against its sender's rate. What is, never does.
+        """
+        if not request.raw_path.startswith("/"):
+            raise web.HTTPBadRequest(text="no usable path\n")  # a whole URL, as proxies are asked
+        urls = self._signed_urls(request, is_upgrade=form is None)
+        signed = request.headers.get(signature.HEADER, "")
+        tokens = self._settings.twilio_auth_tokens
+        if any(_is_right(token, url, form, signed) for token in tokens for url in urls):
+            if form is not None:  # an upgrade is signed the same each time: see `tickets`
+                vouch_for(request)
+            return True
+        self._count(request)
+        return not tokens
+
+    def _signed_urls(self, request: web.Request, *, is_upgrade: bool) -> list[str]:
+        """The URLs that Twilio may have been given. Media sockets are this bridge's own; webhooks
+        may come under the other PUBLIC_URLs too, such as a load balancer's.
+        """
+        if is_upgrade:
+            return [self.stream_base(request) + request.raw_path]
+        bases = self._settings.public_urls or (self.public_base(request),)
+        return [base + request.raw_path for base in bases]
+
+    def _count(self, request: web.Request) -> None:
+        client = self._proxies.client_of(request)
+        wait_s = self._rate.take(client)
+        if wait_s:
+            _log.debug("refused a request from %s: more than WEBHOOK_RATE", client)
+            after = {"Retry-After": str(math.ceil(wait_s))}
+            raise web.HTTPTooManyRequests(headers=after, text="too many requests\n")
+
+
+def _is_right(token: str, url: str, form: Mapping[str, str] | None, signed: str) -> bool:
+    if form is None:
+        return signature.upgrade_is_signed(token, url, signed)
+    return signature.webhook_is_signed(token, url, form, signed)
 
 
 async def _read_form(request: web.Request) -> dict[str, str]:
@@ -93,11 +145,10 @@ async def _read_form(request: web.Request) -> dict[str, str]:
     Anything else gets 400: anyone can send anything here before a signature is checked.
     """
     try:
-        body = (await request.read()).decode("utf-8")
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = (await request.read()).decode("utf-8")
         return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS))
-    except ValueError:
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="no body in time\n") from None
+    except (ValueError, ConnectionError, web.RequestPayloadError):
         raise web.HTTPBadRequest(text="no readable form\n") from None
-
-
-def _signature_of(request: web.Request) -> str:
-    return request.headers.get(signature.HEADER, "")

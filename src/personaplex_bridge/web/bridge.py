@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -12,21 +14,43 @@ from functools import partial
 from aiohttp import web
 
 from personaplex_bridge import logs
+from personaplex_bridge.audio.hold import HoldSound, music
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
-from personaplex_bridge.personas import Catalogue, choose
+from personaplex_bridge.personas import Catalogue, Choice, choose
 from personaplex_bridge.pool import ModelPool
-from personaplex_bridge.record import CallRecord
+from personaplex_bridge.record import CallRecord, Ending
 from personaplex_bridge.session import BridgeSession
+from personaplex_bridge.twilio.inbound import Start
 from personaplex_bridge.twilio.stream import MediaStream
 from personaplex_bridge.web.access import Access
-from personaplex_bridge.web.webhooks import STREAM_PATH, Webhooks
+from personaplex_bridge.web.admission import Admission
+from personaplex_bridge.web.aftermath import GOING_AWAY, Aftermath
+from personaplex_bridge.web.answers import Answers
+from personaplex_bridge.web.hosting import vouch_for
+from personaplex_bridge.web.outcomes import Outcomes
+from personaplex_bridge.web.paths import STREAM_PATH
+from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
+from personaplex_bridge.web.waiting import Waiting
+from personaplex_bridge.web.webhooks import Webhooks
 
 CLOSE_TIMEOUT_S = 0.5
 """How long Twilio may take to answer a close frame."""
 
+PING_AFTER_S = 25.0
+"""When nothing has come along a media socket for so long it is pinged; it has half as long again to
+answer. So a half-open one is found within 40 s.
+"""
+
 SHUTDOWN_TIMEOUT_S = 2.0
 """How long ending the calls in progress may take."""
+
+DRAIN_LOOK_S = 0.2
+
+GOODBYE_TIMEOUT_S = 2.0
+"""How long Twilio may take to ask what comes after a stream that we have ended."""
+
+_log = logging.getLogger(logs.NAME)
 
 CallOver = Callable[[CallRecord], None]
 
@@ -42,13 +66,24 @@ class Bridge:
         on_call_over: CallOver | None = None,
         *,
         waiting_sound: bytes | None = None,
+        hold_sound: HoldSound | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
         self._pool = pool
-        self._access = Access(settings)
+        self._access = Access(settings, clock)
+        # Without Twilio's token nobody can tell Twilio from others, and one of ours proves nothing.
+        self._tickets = Tickets(clock) if settings.twilio_auth_tokens else None
         self._choose = partial(choose, catalogue, settings.persona)
-        self._webhooks = Webhooks(self._access, pool, self._choose)
+        self._outcomes = Outcomes(clock)
+        access, answers = self._access, Answers(settings, self._access, self._tickets)
+        self._admission = Admission(pool, settings.max_calls, self._admitted)
+        lines = access, answers, self._admission, self._choose
+        self._routes = (
+            Webhooks(*lines, may_queue=settings.when_busy == "queue"),
+            Waiting(*lines, settings, hold_sound or music(), clock),
+            Aftermath(access, answers, self._ending_of),
+        )
         self._on_call_over = on_call_over
         self._waiting_sound = waiting_sound
         self._clock = clock
@@ -64,9 +99,11 @@ class Bridge:
     def application(self) -> web.Application:
         """The aiohttp application that serves this bridge."""
         app = web.Application(client_max_size=self._settings.max_body_bytes)
-        self._webhooks.add_to(app.router)
+        for routes in self._routes:
+            routes.add_to(app.router)
         app.router.add_get(STREAM_PATH, self.serve_stream)
         app.router.add_get("/healthz", self.tell_health)
+        app.router.add_get("/readyz", self.tell_readiness)
         app.cleanup_ctx.append(self._tend_pool)
         app.on_shutdown.append(self.end_calls)
         return app
@@ -74,15 +111,18 @@ class Bridge:
     async def serve_stream(self, request: web.Request) -> web.WebSocketResponse:
         """One call's media socket, from upgrade to close."""
         self._access.check_upgrade(request)
+        if self._admission.is_full:  # a stream without a webhook: those were counted
+            raise web.HTTPServiceUnavailable(text="as many calls as may be\n")
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             max_msg_size=self._settings.max_message_bytes,
+            heartbeat=PING_AFTER_S,
             compress=False,
             decode_text=False,  # orjson reads bytes
         )
         await socket.prepare(request)
         if request.transport is not None:  # else it is gone already
-            await self._run_call(socket, request.transport)
+            await self._run_call(request, socket, request.transport)
         return socket
 
     async def tell_health(self, _request: web.Request) -> web.Response:
@@ -97,14 +137,47 @@ class Bridge:
         }
         return web.json_response(body)
 
+    async def tell_readiness(self, _request: web.Request) -> web.Response:
+        """Whether new calls are welcome: 200, or 503 while draining."""
+        if self._admission.is_closed:
+            return web.json_response({"status": "draining"}, status=503)
+        return web.json_response({"status": "ready"})
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new calls; wait until those in progress are over, for so long at most, and
+        end the others politely: they are told so by the TwiML after their stream.
+        """
+        self._admission.is_closed = True
+        _log.info(
+            "draining: %d calls go on, for %g s at most; a second signal ends them",
+            len(self._calls),
+            timeout_s,
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                # A line is taken when a call's webhook comes, before its stream.
+                while self._calls or self._pool.is_taken:  # noqa: ASYNC110 - seldom, and no haste
+                    await asyncio.sleep(DRAIN_LOOK_S)
+        if self._calls:
+            _log.warning("draining took %g s: ending %d calls", timeout_s, len(self._calls))
+            await self.say_goodbye()
+
+    async def say_goodbye(self) -> None:
+        """End the calls in progress, and wait until Twilio has asked what to tell the callers."""
+        await self.end_calls()
+        await self._outcomes.all_asked(GOING_AWAY, GOODBYE_TIMEOUT_S)
+
     async def _run_call(
-        self, socket: web.WebSocketResponse, transport: asyncio.WriteTransport
+        self,
+        request: web.Request,
+        socket: web.WebSocketResponse,
+        transport: asyncio.WriteTransport,
     ) -> None:
         log = logs.CallLog(next(self._numbers))
         session = BridgeSession(
             MediaStream(socket, transport, log),
             self._pool.line,
-            self._choose,
+            partial(self._admit, request),
             self._settings,
             log,
             waiting_sound=self._waiting_sound,
@@ -117,8 +190,37 @@ class Bridge:
             await session.run()
         finally:
             del self._calls[task]
+            if session.record.ending is not None:
+                self._outcomes.ended(session.record.call_sid, session.record.ending)
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
+
+    def _ending_of(self, call_sid: str) -> Ending | None:
+        """How a call's last stream ended. Twilio may ask while we are still closing it."""
+        ours = [record for record in self.records if record.call_sid == call_sid]
+        if ours:
+            ending = ours[-1].ending
+            if ending is None:
+                return None  # Twilio has lost it, and we don't know yet
+            self._outcomes.ended(call_sid, ending)
+        return self._outcomes.of(call_sid)
+
+    def _admitted(self) -> int:
+        """How many calls were let in; `hosted` bounds the sockets that are still strangers."""
+        return sum(record.call_sid != "" for record in self.records)
+
+    def _admit(self, request: web.Request, start: Start) -> Choice:
+        """Let a stream in that its own webhook has sent.
+
+        Raises:
+            StreamRefused: it brings no token, or not its own.
+        """
+        parameters = dict(start.custom_parameters)
+        token = parameters.pop(TOKEN_PARAMETER, "")
+        if self._tickets is not None:
+            self._tickets.redeem(token, start.call_sid, parameters)
+        vouch_for(request)
+        return self._choose(parameters)
 
     async def _tend_pool(self, _app: web.Application) -> AsyncIterator[None]:
         async with self._pool.tended():

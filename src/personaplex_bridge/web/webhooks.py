@@ -1,4 +1,4 @@
-"""What Twilio asks in the course of a call, and the TwiML it gets."""
+"""What Twilio asks when a call comes in."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from personaplex_bridge import logs
-from personaplex_bridge.errors import ModelBusy, ModelUnavailable
+from personaplex_bridge.errors import ModelBusy, ModelUnavailable, QueueFull
 from personaplex_bridge.personas import Choice
-from personaplex_bridge.pool import ModelPool
-from personaplex_bridge.twilio import twiml
 from personaplex_bridge.web.access import Access
-
-WEBHOOK_PATH = "/voice/inbound"
-STREAM_PATH = "/voice/stream"
+from personaplex_bridge.web.admission import Admission
+from personaplex_bridge.web.answers import Answers
+from personaplex_bridge.web.paths import WEBHOOK_PATH
 
 Choose = Callable[[Mapping[str, str], str], Choice]
 """The role for a call: by what was asked for, and the number called."""
@@ -24,32 +22,60 @@ _log = logging.getLogger(logs.NAME)
 
 
 class Webhooks:
-    """The routes that answer with TwiML."""
+    """Lets a call in, if there is a model server for it."""
 
-    def __init__(self, access: Access, pool: ModelPool, choose: Choose) -> None:
+    def __init__(
+        self,
+        access: Access,
+        answers: Answers,
+        admission: Admission,
+        choose: Choose,
+        *,
+        may_queue: bool,
+    ) -> None:
         self._access = access
-        self._pool = pool
+        self._answers = answers
+        self._admission = admission
         self._choose = choose
+        self._may_queue = may_queue
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Add the routes to an application's."""
+        """Add the route to an application's."""
         router.add_get(WEBHOOK_PATH, self.answer_call)
         router.add_post(WEBHOOK_PATH, self.answer_call)
 
     async def answer_call(self, request: web.Request) -> web.Response:
-        """Connect the call to the media socket, or give it a busy signal."""
+        """Connect the call to the media socket, or do what is to be done when that can't be."""
         asked = await self._access.read_webhook(request)
+        if self._admission.is_closed:
+            return self._answers.elsewhere(request.query_string)
         choice = self._choose(request.query, asked.get("To", ""))
         for warning in choice.warnings:
             _log.warning("webhook: %s", warning)
+        call = asked.get("CallSid", "")
         try:
-            await self._pool.reserve(asked.get("CallSid", ""), choice.role)
-        except (ModelBusy, ModelUnavailable) as error:
+            await self._admission.reserve(call, choice.role)
+        except ModelBusy as error:
+            return await self._answer_busy(request, call, choice, error)
+        except ModelUnavailable as error:
+            _log.warning("a call finds no model: %s", error)
+            return self._answers.failed(request)
+        return self._answers.connect(request, call, choice)
+
+    async def _answer_busy(
+        self, request: web.Request, call: str, choice: Choice, why: ModelBusy
+    ) -> web.Response:
+        _log.info("a call comes when all are busy: %s", why)
+        if not self._may_queue:
+            return self._answers.busy(request, choice)
+        if not call:
+            return self._answers.reject()  # nobody who could be connected later
+        try:
+            await self._admission.pool.wait(call)
+        except QueueFull as error:
             _log.warning("turned a call away: %s", error)
-            return _xml(twiml.reject_busy())
-        stream_url = self._access.stream_base(request) + STREAM_PATH
-        return _xml(twiml.connect_stream(stream_url, choice.parameters))
-
-
-def _xml(document: str) -> web.Response:
-    return web.Response(text=document, content_type="text/xml")
+            return self._answers.reject()
+        except ModelUnavailable as error:
+            _log.warning("a call can't wait: %s", error)
+            return self._answers.failed(request)
+        return self._answers.busy(request, choice)

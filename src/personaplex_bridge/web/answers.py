@@ -1,0 +1,122 @@
+"""What a call is answered with, by what has become of it, in the words and ways of the settings."""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from personaplex_bridge import logs
+from personaplex_bridge.config import Fallback, Settings
+from personaplex_bridge.personas import Choice
+from personaplex_bridge.twilio import twiml
+from personaplex_bridge.twilio.twiml import Words
+from personaplex_bridge.web.access import Access
+from personaplex_bridge.web.paths import (
+    AFTER_PATH,
+    FORWARDED_PATH,
+    HOLD_PATH,
+    QUEUED_PATH,
+    RECORDED_PATH,
+    STREAM_PATH,
+    WAIT_PATH,
+    WEBHOOK_PATH,
+)
+from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
+
+_log = logging.getLogger(logs.NAME)
+
+
+class Answers:
+    """TwiML for the caller of a request. Its URLs are absolute, on this bridge's own address."""
+
+    def __init__(self, settings: Settings, access: Access, tickets: Tickets | None) -> None:
+        self._settings = settings
+        self._access = access
+        self._tickets = tickets
+
+    def connect(self, request: web.Request, call: str, choice: Choice) -> web.Response:
+        """A model server is the call's: put it through."""
+        parameters = dict(choice.parameters)
+        if self._tickets is not None:
+            parameters[TOKEN_PARAMETER] = self._tickets.issue(call, choice.parameters)
+        stream_url = self._access.stream_base(request) + STREAM_PATH
+        return _xml(twiml.connect_stream(stream_url, parameters, self._url(request, AFTER_PATH)))
+
+    def busy(self, request: web.Request, choice: Choice) -> web.Response:
+        """All servers are busy, and the call isn't answered yet: WHEN_BUSY."""
+        way = self._settings.when_busy
+        if way == "queue":
+            return self._enqueue(request, choice)
+        if way == "reject":
+            return self.reject()
+        return self._hand_over(request, way, None)
+
+    def reject(self) -> web.Response:
+        """A busy signal, for a call that isn't answered yet."""
+        return _xml(twiml.reject_busy())
+
+    def failed(self, request: web.Request) -> web.Response:
+        """No model can go on with the call: say sorry, then FALLBACK."""
+        return self._hand_over(request, self._settings.fallback, self._settings.sorry_words)
+
+    def unanswered(self, request: web.Request) -> web.Response:
+        """Nobody answered where the call was forwarded to: say sorry, and forward no more."""
+        way: Fallback = "voicemail" if self._settings.fallback == "voicemail" else "hangup"
+        return self._hand_over(request, way, self._settings.sorry_words)
+
+    def elsewhere(self, query: str) -> web.Response:
+        """The bridge takes no more calls: another one does, or the caller is to try again."""
+        other = self._settings.drain_to
+        if other is None:
+            return self.call_again()
+        return _xml(twiml.redirect(f"{other}{WEBHOOK_PATH}{query and '?' + query}"))
+
+    def call_again(self) -> web.Response:
+        """The bridge shuts down."""
+        return _xml(twiml.hang_up(self._words(self._settings.again_words)))
+
+    def hang_up(self) -> web.Response:
+        """All is said."""
+        return _xml(twiml.hang_up())
+
+    def tell_place(self, position: int) -> web.Response:
+        """For a caller who holds: their place in line."""
+        text = self._settings.busy_words.replace("{position}", str(position))
+        return _xml(twiml.hold(self._words(text), None))
+
+    def play_piece(self, request: web.Request, number: int) -> web.Response:
+        """For a caller who holds: a piece of hold sound."""
+        return _xml(twiml.hold(None, self._url(request, f"{HOLD_PATH}/{number}.wav")))
+
+    def leave_queue(self) -> web.Response:
+        """For a caller who holds: no longer."""
+        return _xml(twiml.leave_queue())
+
+    def _enqueue(self, request: web.Request, choice: Choice) -> web.Response:
+        # Twilio asks these addresses as they are, so the role travels in them, and is signed.
+        query = "?" + urlencode(choice.parameters, quote_via=quote)
+        wait_url = self._url(request, WAIT_PATH + query)
+        return _xml(twiml.enqueue(wait_url, self._url(request, QUEUED_PATH + query)))
+
+    def _hand_over(self, request: web.Request, way: Fallback, text: str | None) -> web.Response:
+        """Say something, then let somebody else have the call, or nobody."""
+        settings, words = self._settings, None if text is None else self._words(text)
+        if way == "voicemail":
+            greeting = self._words(settings.voicemail_words)
+            return _xml(twiml.take_message(greeting, self._url(request, RECORDED_PATH), words))
+        if way == "forward" and settings.forward_to is not None:
+            action = self._url(request, FORWARDED_PATH)
+            return _xml(twiml.forward(settings.forward_to, action, words))
+        return _xml(twiml.hang_up(words))
+
+    def _url(self, request: web.Request, path: str) -> str:
+        return self._access.public_base(request) + path
+
+    def _words(self, text: str) -> Words:
+        return Words(text, self._settings.say_language)
+
+
+def _xml(document: str) -> web.Response:
+    return web.Response(text=document, content_type="text/xml")

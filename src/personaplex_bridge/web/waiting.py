@@ -1,0 +1,177 @@
+"""Callers who hold, in Twilio's queue and in the pool's line.
+
+Twilio asks for what they hear, piece by piece. Each time it is tried whether a model server has
+become theirs: then they leave the queue, Twilio asks what comes now, and they are put through.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from personaplex_bridge import logs
+from personaplex_bridge.audio.hold import HoldSound
+from personaplex_bridge.clock import Clock
+from personaplex_bridge.config import Settings
+from personaplex_bridge.errors import ModelBusy, ModelError
+from personaplex_bridge.personaplex.voices import Role
+from personaplex_bridge.web.access import Access
+from personaplex_bridge.web.admission import Admission
+from personaplex_bridge.web.answers import Answers
+from personaplex_bridge.web.paths import HOLD_PATH, QUEUED_PATH, WAIT_PATH
+from personaplex_bridge.web.webhooks import Choose
+
+TELL_CHANGE_AFTER_S = 15.0
+"""A caller who has moved up is told so, but not sooner than so long after the last time."""
+TELL_AGAIN_AFTER_S = 60.0
+"""A caller who hasn't moved up hears so often that they are not forgotten."""
+
+SOUND_MAX_AGE_S = 3600
+"""Twilio keeps the pieces for so long."""
+
+_GONE = frozenset(
+    {"hangup", "bridged", "bridging-in-process", "redirected", "redirected-from-bridged"}
+)
+"""Nobody is there, or somebody else has the call."""
+
+_log = logging.getLogger(logs.NAME)
+
+
+class Waiting:
+    """The routes of those who hold."""
+
+    def __init__(
+        self,
+        access: Access,
+        answers: Answers,
+        admission: Admission,
+        choose: Choose,
+        settings: Settings,
+        sound: HoldSound,
+        clock: Clock,
+    ) -> None:
+        self._access = access
+        self._answers = answers
+        self._admission = admission
+        self._choose = choose
+        self._timeout_s = settings.queue_timeout_s
+        self._sound = sound
+        self._holders = _Holders(settings.queue_limit, clock)
+        self._clock = clock
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Add the routes to an application's."""
+        router.add_post(WAIT_PATH, self.hold)
+        router.add_post(QUEUED_PATH, self.go_on)
+        router.add_get(HOLD_PATH + r"/{number:\d{1,4}}.wav", self.play)
+
+    async def hold(self, request: web.Request) -> web.Response:
+        """What a caller hears next, or that they hold no longer."""
+        asked = await self._access.read_webhook(request)
+        call, role = asked.get("CallSid", ""), self._role(request, asked)
+        holder = self._holders.get(call, asked.get("QueueTime", ""))
+        try:
+            position = await self._place(call, role, holder)
+        except ModelError as error:
+            _log.warning("a caller can hold no longer: %s", error)
+            position = None
+        if position is None:
+            return self._answers.leave_queue()
+        if holder.is_to_be_told(position, self._clock.now()):
+            return self._answers.tell_place(position)
+        return self._answers.play_piece(request, holder.next_piece() % len(self._sound))
+
+    async def go_on(self, request: web.Request) -> web.Response:
+        """Put through a caller who has left the queue; or do what is to be done instead."""
+        asked = await self._access.read_webhook(request)
+        call, result = asked.get("CallSid", ""), asked.get("QueueResult", "")
+        self._holders.forget(call)
+        if result == "leave" and self._admission.is_closed:
+            await self._admission.pool.leave(call)
+            return self._answers.elsewhere(request.query_string)
+        try:
+            if result == "leave":
+                choice = self._choose(request.query, asked.get("To", ""))
+                await self._admission.reserve(call, choice.role)
+                return self._answers.connect(request, call, choice)
+        except ModelError as error:
+            _log.warning("a caller held in vain: %s", error)
+        await self._admission.pool.leave(call)
+        if result in _GONE:
+            _log.info("a caller holds no longer: %s", result)
+            return self._answers.hang_up()
+        if result != "leave":
+            _log.warning("Twilio's queue let a caller go: %.40r", result)
+        return self._answers.failed(request)
+
+    async def play(self, request: web.Request) -> web.Response:
+        """A piece of hold sound. Twilio signs nothing here."""
+        number = int(request.match_info["number"])
+        if number >= len(self._sound):
+            raise web.HTTPNotFound(text="no such piece\n")
+        headers = {"Cache-Control": f"public, max-age={SOUND_MAX_AGE_S}"}
+        body = self._sound.wav(number)
+        return web.Response(body=body, content_type="audio/wav", headers=headers)
+
+    def _role(self, request: web.Request, asked: dict[str, str]) -> Role:
+        return self._choose(request.query, asked.get("To", "")).role
+
+    async def _place(self, call: str, role: Role, holder: _Holder) -> int | None:
+        """The caller's place in line; None if they hold no longer."""
+        if self._admission.is_closed or self._clock.now() - holder.since_s >= self._timeout_s:
+            return None
+        try:
+            await self._admission.reserve(call, role)
+        except ModelBusy:
+            return await self._admission.pool.wait(call)
+        return None
+
+
+@dataclass(slots=True)
+class _Holder:
+    """A caller who holds."""
+
+    since_s: float
+    pieces: int = 0
+    """How many they have heard."""
+    told: int | None = None
+    """The place they were told last, and when."""
+    told_s: float = 0.0
+
+    def is_to_be_told(self, position: int, now_s: float) -> bool:
+        """Whether it is time to say their place; from then on it counts as said."""
+        wait_s = TELL_AGAIN_AFTER_S if position == self.told else TELL_CHANGE_AFTER_S
+        if self.told is not None and now_s - self.told_s < wait_s:
+            return False
+        self.told, self.told_s = position, now_s
+        return True
+
+    def next_piece(self) -> int:
+        """The number of the piece that comes now."""
+        self.pieces += 1
+        return self.pieces - 1
+
+
+class _Holders:
+    """Those who hold, by call; at most as many as may, the last to have asked at the end."""
+
+    def __init__(self, limit: int, clock: Clock) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._holders: dict[str, _Holder] = {}
+
+    def get(self, call: str, queue_time: str) -> _Holder:
+        """The caller, who has held for so many seconds at Twilio, as it says."""
+        usable = queue_time.isascii() and queue_time.isdigit() and len(queue_time) <= 6
+        held_s = int(queue_time) if usable else 0
+        holder = self._holders.pop(call, None) or _Holder(self._clock.now() - held_s)
+        while len(self._holders) >= self._limit:
+            del self._holders[next(iter(self._holders))]
+        self._holders[call] = holder
+        return holder
+
+    def forget(self, call: str) -> None:
+        """The caller holds no longer."""
+        self._holders.pop(call, None)

@@ -1,0 +1,187 @@
+"""When the model fails in a call, the call goes on with the next line; in virtual time."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from personaplex_bridge.audio.mulaw import FRAME_BYTES
+from personaplex_bridge.audio.ringback import ringback
+from personaplex_bridge.audio.tones import recovery_chime
+from personaplex_bridge.conversation import MODEL_SILENCE_S
+from personaplex_bridge.personas import load_catalogue
+from personaplex_bridge.record import CallRecord
+from personaplex_bridge.recovery import MAX_RECOVERIES
+from personaplex_bridge.simulator.caller import CallPlan
+from personaplex_bridge.simulator.report import PhoneReport
+from tests.live.harness import COLD, Voice, bridge_to, raw_model, raw_twilio
+from tests.sound import pitch_hz
+from tests.virtual import in_virtual_time
+
+CHIME, _ = recovery_chime()
+VOICE_HZ = 437.5
+FRAMES_UNTIL = 25
+"""Two seconds of model frames."""
+ASSISTANT = load_catalogue().get("assistant").role
+
+
+class Models:
+    """Connections to one server, one after another; each does the next thing of a list."""
+
+    def __init__(self, *deeds: str) -> None:
+        self.prompts: list[str] = []
+        self._deeds = list(deeds)
+
+    async def __call__(self, connection: ServerConnection) -> None:
+        assert connection.request is not None
+        query = parse_qs(urlsplit(connection.request.path).query)
+        self.prompts += query["text_prompt"]
+        deed = self._deeds.pop(0) if self._deeds else "answers"
+        if deed == "dies at once":
+            connection.transport.abort()
+            return
+        with contextlib.suppress(ConnectionClosed):
+            await self._answer(connection, deed)
+
+    async def _answer(self, connection: ServerConnection, deed: str) -> None:
+        voice, frames = Voice(), 0
+        await connection.send(b"\x00")
+        for page in voice.headers:
+            await connection.send(b"\x01" + page)
+        async for message in connection:
+            if isinstance(message, str) or message.startswith(b"\x01OggS\x00\x02"):
+                continue  # our header pages
+            frames += 1
+            if deed == "says a sentence":
+                await connection.send(b"\x02" + f" word{frames}".encode())
+            if frames < FRAMES_UNTIL or deed == "answers":
+                await connection.send(b"\x01" + voice.page())
+            elif deed == "closes":
+                await connection.close(1000)
+            elif deed != "falls silent":
+                connection.transport.abort()
+
+
+async def call(
+    models: Models, hang_up_after_s: float, **changes: object
+) -> tuple[PhoneReport, CallRecord]:
+    settings = dataclasses.replace(COLD, **changes)  # type: ignore[arg-type]  # by name
+    async with raw_model(models) as url, bridge_to(url, settings) as line:
+        report = await line.call(CallPlan("", b"", hang_up_after_s=hang_up_after_s))
+        return report, await line.record()
+
+
+def chimes(report: PhoneReport) -> int:
+    return bytes(report.heard).count(CHIME)
+
+
+def adds_up(record: CallRecord) -> None:
+    """Every frame of both directions is accounted for."""
+    came = record.caller_frames + record.filled_frames
+    went = record.doubled_frames + record.shortened_frames + record.dropped_frames
+    assert came == went + record.unsent_frames + record.uplink_packets
+    said = record.model_frames + record.cushion_frames
+    gone = record.pauses_shortened_frames + record.overdue_frames + record.cleared_frames
+    assert said == gone + record.unplayed_frames + record.downlink_frames
+
+
+def last_second(report: PhoneReport) -> bytes:
+    return bytes(report.heard)[-50 * FRAME_BYTES :]
+
+
+@pytest.mark.parametrize("deed", ["dies", "closes"])
+@in_virtual_time
+async def test_a_model_that_dies_in_mid_word_is_replaced(deed: str) -> None:
+    models = Models(deed)
+    report, record = await call(models, 6.0)
+    assert report.outcome == "the caller hung up"
+    assert pitch_hz(last_second(report)) == pytest.approx(VOICE_HZ, abs=5)
+    assert chimes(report) == 1
+    (failure,) = record.failures
+    assert failure.at_s == pytest.approx(2.0, abs=0.3)
+    assert failure.gone_s is not None
+    assert failure.gone_s < 0.3
+    assert models.prompts == [ASSISTANT.text_prompt] * 2, "the persona is restored"
+    adds_up(record)
+
+
+@in_virtual_time
+async def test_a_model_that_falls_silent_is_replaced() -> None:
+    report, record = await call(Models("falls silent"), 16.0)
+    assert pitch_hz(last_second(report)) == pytest.approx(VOICE_HZ, abs=5)
+    (failure,) = record.failures
+    assert failure.reason == f"the model has said nothing for {MODEL_SILENCE_S:g} s"
+    adds_up(record)
+
+
+@in_virtual_time
+async def test_no_more_than_so_often() -> None:
+    models = Models(*["dies"] * 10)
+    report, record = await call(models, 60.0)
+    assert report.close_code == 1011
+    assert len(models.prompts) == len(record.failures) == 1 + MAX_RECOVERIES
+    assert chimes(report) == MAX_RECOVERIES
+    adds_up(record)
+
+
+@in_virtual_time
+async def test_a_server_that_fails_at_first_is_asked_again() -> None:
+    """The caller knows nothing of it: the telephone rings a little longer."""
+    models = Models("dies at once", "dies at once", "dies at once")
+    settings = dataclasses.replace(COLD)
+    async with (
+        raw_model(models) as url,
+        bridge_to(url, settings, waiting_sound=ringback("us")) as line,
+    ):
+        report = await line.call(CallPlan("", b"", hang_up_after_s=4.0))
+        record = await line.record()
+    assert pitch_hz(last_second(report)) == pytest.approx(VOICE_HZ, abs=5)
+    assert record.failures == []
+    assert record.ringing_frames > 0
+    assert chimes(report) == 0
+    assert report.gaps == []
+
+
+@pytest.mark.parametrize("recap", [False, True])
+@in_virtual_time
+async def test_what_was_said_is_recapitulated_if_that_is_wanted(recap: bool) -> None:
+    models = Models("says a sentence")
+    _, record = await call(models, 6.0, recap=recap)
+    first, second = models.prompts
+    assert first == ASSISTANT.text_prompt
+    if not recap:
+        assert second == first
+        return
+    assert second.startswith(ASSISTANT.text_prompt)
+    assert second.endswith("word23 word24 word25")
+    assert len(record.failures) == 1
+
+
+@in_virtual_time
+async def test_the_longest_call() -> None:
+    report, record = await call(Models(), 60.0, max_call_s=5.0)
+    assert report.close_code == 1000
+    assert record.duration_s == pytest.approx(5.0, abs=0.1)
+    assert record.ending is not None
+    assert record.ending.reason == "the longest call is over"
+
+
+@pytest.mark.parametrize("at_once", [249, 252])
+@in_virtual_time
+async def test_media_faster_than_real_time(at_once: int) -> None:
+    """Five seconds ahead are tolerated, and no frame more."""
+    async with raw_model(Models()) as url, bridge_to(url) as line, raw_twilio(line) as peer:
+        await peer.burst(at_once)
+        if at_once == 249:
+            await peer.speak(100)
+            assert line.bridge.records
+            return
+        assert await peer.close_code() == 1008
+        record = await line.record()
+    assert record.ending is not None
+    assert record.ending.reason == "media comes faster than real time"
