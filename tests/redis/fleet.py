@@ -35,6 +35,7 @@ class Fleet:
         self._servers = servers
         self._models: list[Process] = []
         self._bridges: list[Process | None] = [None] * bridges
+        self._starts = [0] * bridges
         self._urls: list[str] = []
 
     @asynccontextmanager
@@ -70,6 +71,7 @@ class Fleet:
                 stderr=log,
                 env={**kept, **settings},
             )
+        self._starts[number] += 1
         await _until_ready(self.ports[number])
 
     async def kill(self, number: int) -> None:
@@ -83,6 +85,10 @@ class Fleet:
         """Whether a bridge runs."""
         process = self._bridges[number]
         return process is not None and process.returncode is None
+
+    def starts(self, number: int) -> int:
+        """How often a bridge has been started."""
+        return self._starts[number]
 
     async def end(self) -> list[dict[str, Any]]:
         """End all bridges, then all servers, with SIGINT; what the servers saw."""

@@ -47,6 +47,8 @@ class _Tally:
     """What came of it so far."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
+    outcomes_after_a_kill: Counter[str] = field(default_factory=Counter)
+    """Of calls whose bridge was killed meanwhile, or not there."""
     held: int = 0
     heard_the_model: int = 0
     in_progress: dict[str, int] = field(default_factory=dict)
@@ -77,7 +79,10 @@ async def prove(plan: Plan, folder: Path) -> dict[str, Any]:
         "lease_ttl_s": plan.ttl_s,
         "when_busy": plan.when_busy,
         "kills": tally.kills,
-        "what_became_of_the_calls": dict(tally.outcomes.most_common()),
+        "what_became_of_the_calls": {
+            "their_bridge_lived": dict(tally.outcomes.most_common()),
+            "their_bridge_was_killed": dict(tally.outcomes_after_a_kill.most_common()),
+        },
         "calls_that_held": tally.held,
         "calls_that_heard_the_model": tally.heard_the_model,
         "leases_when_quiet": {
@@ -108,6 +113,7 @@ async def _call(
     phone = PhoneCall(CallPlan(url, b"", hang_up_after_s=seconds), account=account)
     sid = phone.report.call_sid
     tally.in_progress[sid] = bridge
+    began = fleet.starts(bridge) if fleet.is_alive(bridge) else None
     try:
         await phone.run()
     except BridgeError:
@@ -115,7 +121,8 @@ async def _call(
     else:
         outcome = phone.report.outcome
     del tally.in_progress[sid]
-    tally.outcomes[outcome] += 1
+    lived = fleet.is_alive(bridge) and fleet.starts(bridge) == began
+    (tally.outcomes if lived else tally.outcomes_after_a_kill)[outcome] += 1
     tally.held += phone.report.held_s is not None
     tally.heard_the_model += phone.report.media_bytes > 0
 
