@@ -58,7 +58,6 @@ async def serve(settings: Settings) -> None:
         allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
         _spare_the_collector()
         await _until_drained(bridge, settings.drain_timeout_s)
-        await bridge.end_calls()
         await bridge.say_goodbye()
 
 

@@ -23,7 +23,7 @@ def main() -> None:
             rows.append(table.row(case, run_cleanly(run(case))))
             print(rows[-1], flush=True)
     if arguments.write:
-        table.write(rows)
+        table.TABLE.write(rows)
 
 
 if __name__ == "__main__":

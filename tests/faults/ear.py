@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -11,6 +12,7 @@ from personaplex_bridge.audio.ringback import ringback
 from personaplex_bridge.audio.tones import recovery_chime
 
 RING = ringback("us")
+_SECONDS = re.compile(r"\d+(\.\d)? s\b")
 LEAST_FRAMES = 15
 """Silence shorter than 0.3 s belongs to what is before it."""
 CADENCES = {"ringing": 200, "chime": 80}
@@ -32,6 +34,11 @@ def tell(heard: bytes) -> str:
     kinds = _bridged([_kind(frame) for frame in _frames(heard)])
     parts = [(kind, len(list(run)) * 0.02) for kind, run in groupby(kinds)]
     return ", ".join(_named(kind, seconds) for kind, seconds in parts) or "nothing"
+
+
+def without_seconds(told: str) -> str:
+    """Without the numbers: a tenth of a second more or less makes no other."""
+    return _SECONDS.sub("… s", told)
 
 
 def _kind(frame: bytes) -> str:

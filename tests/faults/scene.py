@@ -11,10 +11,11 @@ import contextlib
 import gc
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from personaplex_bridge.audio.opus import OpusDecoder, OpusEncoder
 from personaplex_bridge.config import Settings
@@ -57,11 +58,13 @@ class Case:
 
     side: str
     name: str
-    act: Callable[[Line], Awaitable[Told]]
+    act: Callable[[Line], Awaitable[Told]] | None = None
     server: Callable[[], AbstractAsyncContextManager[list[str]]] | None = None
     settings: Settings = COLD
     is_private: bool = True
     """Whether it is this call's alone; else the other one may notice, too."""
+    real: Callable[[], Coroutine[Any, Any, Row]] | None = None
+    """In real time instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class Row:
 
 def play(case: Case) -> Row:
     """Play it. Fails if tasks or sockets are left behind."""
+    if case.real is not None:
+        return asyncio.run(case.real())
     baseline = _baseline()
     gc.collect()
     before = _kept()
@@ -91,7 +96,7 @@ def play(case: Case) -> Row:
         case.name,
         told.heard,
         _ended(told, record),
-        "the same" if same else "SOMETHING ELSE" if case.is_private else "the same fault",
+        "the same" if same else "SOMETHING ELSE" if case.is_private else "as this one",
         ", ".join(left) or "nothing",
     )
 
@@ -120,6 +125,7 @@ async def _play(case: Case) -> tuple[Told, CallRecord | None, PhoneReport, list[
         )
         other = asyncio.create_task(line.call(CallPlan("", b"", hang_up_after_s=OTHER_S)))
         await until(lambda: any(r.first_audio_s is not None for r in line.bridge.records))
+        assert case.act is not None
         told = await case.act(line)
         report = await other
         await asyncio.sleep(AFTER_S)

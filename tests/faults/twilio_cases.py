@@ -24,7 +24,8 @@ SHORT_CALLS = dataclasses.replace(COLD, max_call_s=5.0)
 
 
 @asynccontextmanager
-async def _good_server() -> AsyncIterator[list[str]]:
+async def good_server() -> AsyncIterator[list[str]]:
+    """One that does as it should."""
     async with raw_model(Models(models.answers)) as url:
         yield [url]
 
@@ -35,7 +36,7 @@ def _phone(name: str, plan: CallPlan, settings: Settings = COLD) -> Case:
     async def act(line: Line) -> Told:
         return await call(line, plan)
 
-    return Case("Twilio", name, act, _good_server, settings)
+    return Case("Twilio", name, act, good_server, settings)
 
 
 def _peer(
@@ -55,7 +56,7 @@ def _peer(
         closed = "nothing: the socket was cut" if code in (None, 1006) else f"closed with {code}"
         return Told(CALL_SID, "(nobody listens)", closed)
 
-    return Case("Twilio", name, act, _good_server, settings)
+    return Case("Twilio", name, act, good_server, settings)
 
 
 async def _nothing(_peer: Peer) -> None:

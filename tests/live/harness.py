@@ -88,13 +88,11 @@ async def bridge_to(
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
 ) -> AsyncIterator[Line]:
-    """A bridge to the model server at a URL, or to several; no line is kept warm
-    unless WARM_LINES is set.
-    """
+    """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm."""
+    servers = [server] if isinstance(server, str) else server
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
-    servers = [server] if isinstance(server, str) else server
     pool = make_pool(
         dataclasses.replace(settings, personaplex_tls_verify=False),
         [ServerAddress(url, settings.personaplex_capacity) for url in servers],

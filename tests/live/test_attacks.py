@@ -14,10 +14,10 @@ from tests.virtual import run_cleanly
 def test_an_attack(case: Attack) -> None:
     outcome = run_cleanly(run(case))
     assert not outcome.harm
-    expected = table.committed().get(case.name, "run ./scripts/attacks --write")
+    expected = table.TABLE.committed().get(case.name, "run ./scripts/attacks --write")
     assert table.row(case, outcome) == expected
 
 
 def test_the_table_has_these_attacks_and_no_others() -> None:
-    assert list(table.committed()) == [case.name for case in CASES]
+    assert list(table.TABLE.committed()) == [case.name for case in CASES]
     assert len(CASES) >= 25

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import aiohttp
 import pytest
 
 from personaplex_bridge.simulator.model import ModelOptions
-from personaplex_bridge.web.bridge import FAREWELL_S
-from tests.live.harness import CLOCK, Line, full_line, in_conversation, raw_twilio, stop
+from personaplex_bridge.simulator.plan import CallPlan
+from personaplex_bridge.web.bridge import GOODBYE_TIMEOUT_S
+from tests.live.harness import CLOCK, COLD, Line, full_line, in_conversation, raw_twilio, stop
 from tests.virtual import in_virtual_time
 
 QUIET = ModelOptions("silence", prompt_ms=0, step_ms=0)
@@ -46,7 +48,7 @@ async def test_and_is_ended_when_it_takes_too_long() -> None:
         await peer.speak(499)
         assert await peer.close_code(1.0) == 1001
         await draining
-        assert CLOCK.now() - began == pytest.approx(10.0 + FAREWELL_S, abs=0.3)
+        assert CLOCK.now() - began == pytest.approx(10.0 + GOODBYE_TIMEOUT_S, abs=0.3)
 
 
 @in_virtual_time
@@ -71,3 +73,44 @@ async def test_a_call_whose_stream_is_still_to_come_is_waited_for() -> None:
             await peer.send(stop())
             await peer.close_code()
         await asyncio.wait_for(draining, 1.0)
+
+
+@pytest.mark.parametrize("drain_to", [None, "https://other.example"])
+@in_virtual_time
+async def test_new_calls_go_elsewhere_meanwhile(drain_to: str | None) -> None:
+    settings = dataclasses.replace(COLD, when_busy="queue", drain_to=drain_to)
+    async with full_line(QUIET, settings) as (line, model), raw_twilio(line) as peer:
+        await in_conversation(line, peer, model)
+        async with aiohttp.ClientSession() as http:
+
+            async def ask(path: str, **form: str) -> str:
+                url = line.webhook.replace("/voice/inbound", path)
+                async with http.post(url, data={"CallSid": "CA2", **form}) as answer:
+                    return await answer.text()
+
+            assert "<Enqueue" in await ask("/voice/inbound")
+            draining = asyncio.create_task(line.bridge.drain(60.0))
+            await asyncio.sleep(1.0)
+            assert "<Leave" in await ask("/voice/wait?persona=noir")
+            told = await ask("/voice/queued?persona=noir", QueueResult="leave")
+            assert told == await ask("/voice/inbound?persona=noir")
+            if drain_to is None:
+                assert "Please call again" in told
+            else:
+                assert f"<Redirect>{drain_to}/voice/inbound?persona=noir</Redirect>" in told
+        await peer.send(stop())
+        await draining
+
+
+@in_virtual_time
+async def test_more_calls_than_may_be_hold() -> None:
+    settings = dataclasses.replace(COLD, when_busy="queue", personaplex_capacity=5, max_calls=1)
+    async with full_line(QUIET, settings) as (line, model), raw_twilio(line) as peer:
+        await in_conversation(line, peer, model)
+        calling = asyncio.create_task(line.call(CallPlan("", b"", hang_up_after_s=2.0)))
+        await asyncio.sleep(10.0)
+        assert len(model.sessions) == 1
+        await peer.send(stop())
+        report = await calling
+    assert report.queue_results == ["leave"]
+    assert report.outcome.endswith("the caller hung up")

@@ -382,7 +382,6 @@ async def test_a_bridge_that_shuts_down_asks_to_call_again() -> None:
         call = asyncio.create_task(line.call(PLAN))
         await asyncio.sleep(5.0)
         began_s = CLOCK.now()
-        await line.bridge.end_calls()
         await line.bridge.say_goodbye()
         assert CLOCK.now() - began_s < 0.2
         report = await call

@@ -23,6 +23,7 @@ from personaplex_bridge.session import BridgeSession
 from personaplex_bridge.twilio.inbound import Start
 from personaplex_bridge.twilio.stream import MediaStream
 from personaplex_bridge.web.access import Access
+from personaplex_bridge.web.admission import Admission
 from personaplex_bridge.web.aftermath import GOING_AWAY, Aftermath
 from personaplex_bridge.web.answers import Answers
 from personaplex_bridge.web.hosting import vouch_for
@@ -45,7 +46,7 @@ SHUTDOWN_TIMEOUT_S = 2.0
 
 DRAIN_LOOK_S = 0.2
 
-FAREWELL_S = 3.0
+GOODBYE_TIMEOUT_S = 2.0
 """How long Twilio may take to ask what comes after a stream that we have ended."""
 
 _log = logging.getLogger(logs.NAME)
@@ -75,17 +76,17 @@ class Bridge:
         self._choose = partial(choose, catalogue, settings.persona)
         self._outcomes = Outcomes(clock)
         access, answers = self._access, Answers(settings, self._access, self._tickets)
-        lines = access, answers, pool, self._choose
-        self._waiting = Waiting(*lines, settings, hold_sound or music(), clock, self._is_leaving)
+        self._admission = Admission(pool, settings.max_calls, self._admitted)
+        lines = access, answers, self._admission, self._choose
+        self._waiting = Waiting(*lines, settings, hold_sound or music(), clock)
         self._routes = (
-            Webhooks(*lines, settings, self._is_leaving),
+            Webhooks(*lines, may_queue=settings.when_busy == "queue"),
             self._waiting,
             Aftermath(access, answers, self._ending_of),
         )
         self._on_call_over = on_call_over
         self._waiting_sound = waiting_sound
         self._clock = clock
-        self._draining = False
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
         self._calls: dict[asyncio.Task[None], BridgeSession] = {}
@@ -110,6 +111,8 @@ class Bridge:
     async def serve_stream(self, request: web.Request) -> web.WebSocketResponse:
         """One call's media socket, from upgrade to close."""
         self._access.check_upgrade(request)
+        if self._admission.is_full:  # a stream without a webhook: those were counted
+            raise web.HTTPServiceUnavailable(text="as many calls as may be\n")
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             max_msg_size=self._settings.max_message_bytes,
@@ -131,7 +134,7 @@ class Bridge:
 
     async def tell_readiness(self, _request: web.Request) -> web.Response:
         """Whether new calls are welcome: 200, or 503 while draining."""
-        if self._draining:
+        if self._admission.is_closed:
             return web.json_response({"status": "draining"}, status=503)
         return web.json_response({"status": "ready"})
 
@@ -139,7 +142,7 @@ class Bridge:
         """Take no new calls; wait until those in progress are over, for so long at most, and
         end the others politely: they are told so by the TwiML after their stream.
         """
-        self._draining = True
+        self._admission.is_closed = True
         _log.info(
             "draining: %d calls go on, for %g s at most; a second signal ends them",
             len(self._calls),
@@ -151,15 +154,18 @@ class Bridge:
                     await asyncio.sleep(DRAIN_LOOK_S)
         if self._calls:
             _log.warning("draining took %g s: ending %d calls", timeout_s, len(self._calls))
-            await self.end_calls()
             await self.say_goodbye()
 
     def _is_needed(self) -> bool:
-        """Whether callers are here. A line is taken when a call's webhook comes, before its stream.
-
-        Those who hold are sent away when Twilio next asks for them.
+        """Whether callers are here. A line is taken when a call's webhook comes, before its stream;
+        those who hold are sent away when Twilio next asks for them.
         """
         return bool(self._calls) or self._pool.is_taken or self._waiting.is_used
+
+    async def say_goodbye(self) -> None:
+        """End the calls in progress, and wait until Twilio has asked what to tell the callers."""
+        await self.end_calls()
+        await self._outcomes.all_asked(GOING_AWAY, GOODBYE_TIMEOUT_S)
 
     async def _run_call(
         self,
@@ -189,10 +195,6 @@ class Bridge:
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
 
-    def _is_leaving(self) -> bool:
-        """Whether no more calls are taken."""
-        return self._draining
-
     def _ending_of(self, call_sid: str) -> Ending | None:
         """How a call's last stream ended. Twilio may ask while we are still closing it."""
         ours = [record for record in self.records if record.call_sid == call_sid]
@@ -202,6 +204,10 @@ class Bridge:
                 return None  # Twilio has lost it, and we don't know yet
             self._outcomes.ended(call_sid, ending)
         return self._outcomes.of(call_sid)
+
+    def _admitted(self) -> int:
+        """How many calls were let in; `hosted` bounds the sockets that are still strangers."""
+        return sum(record.call_sid != "" for record in self.records)
 
     def _admit(self, request: web.Request, start: Start) -> Choice:
         """Let a stream in that its own webhook has sent.
@@ -219,10 +225,6 @@ class Bridge:
     async def _tend_pool(self, _app: web.Application) -> AsyncIterator[None]:
         async with self._pool.tended():
             yield
-
-    async def say_goodbye(self) -> None:
-        """Once calls were ended: wait until Twilio has asked what to tell their callers."""
-        await self._outcomes.all_asked(GOING_AWAY, FAREWELL_S)
 
     async def end_calls(self, _app: web.Application | None = None) -> None:
         """End the calls in progress (close code 1001); returns once they have ended."""

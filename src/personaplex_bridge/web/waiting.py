@@ -22,11 +22,11 @@ from personaplex_bridge.errors import (
     ModelUnavailable,
 )
 from personaplex_bridge.personaplex.voices import Role
-from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.web.access import Access
+from personaplex_bridge.web.admission import Admission
 from personaplex_bridge.web.answers import Answers
 from personaplex_bridge.web.paths import HOLD_PATH, QUEUED_PATH, WAIT_PATH
-from personaplex_bridge.web.webhooks import Choose, IsLeaving, reserve
+from personaplex_bridge.web.webhooks import Choose
 
 TELL_CHANGE_AFTER_S = 15.0
 """A caller who has moved up is told so, but not sooner than so long after the last time."""
@@ -59,22 +59,20 @@ class Waiting:
         self,
         access: Access,
         answers: Answers,
-        pool: ModelPool,
+        admission: Admission,
         choose: Choose,
         settings: Settings,
         sound: HoldSound,
         clock: Clock,
-        is_leaving: IsLeaving,
     ) -> None:
         self._access = access
         self._answers = answers
-        self._pool = pool
+        self._admission = admission
         self._choose = choose
         self._timeout_s = settings.queue_timeout_s
         self._sound = sound
         self._holders = _Holders(settings.queue_limit, clock)
         self._clock = clock
-        self._is_leaving = is_leaving
 
     @property
     def is_used(self) -> bool:
@@ -108,19 +106,20 @@ class Waiting:
         asked = await self._access.read_webhook(request)
         call, result = asked.get("CallSid", ""), asked.get("QueueResult", "")
         self._holders.forget(call)
-        choice = self._choose(request.query, asked.get("To", ""))
+        if result == "leave" and self._admission.is_closed:
+            await self._admission.pool.leave(call)
+            return self._answers.elsewhere(request.query_string)
         try:
-            if result == "leave" and not self._is_leaving():
-                await reserve(self._pool, call, choice.role)
+            if result == "leave":
+                choice = self._choose(request.query, asked.get("To", ""))
+                await self._admission.reserve(call, choice.role)
                 return self._answers.connect(request, call, choice)
         except ModelError as error:
             _log.warning("a caller held in vain: %s", error)
-        await self._pool.leave(call)
+        await self._admission.pool.leave(call)
         if result in _GONE:
             _log.info("a caller holds no longer: %s", result)
             return self._answers.hang_up()
-        if self._is_leaving():
-            return self._answers.elsewhere(choice)
         if result != "leave":
             _log.warning("Twilio's queue let a caller go: %.40r", result)
         return self._answers.failed(request)
@@ -145,10 +144,10 @@ class Waiting:
             QueueFull: the caller was forgotten, and so many others have come.
         """
         now_s = self._clock.now()
-        if now_s - holder.since_s >= self._timeout_s or self._is_leaving():
+        if self._admission.is_closed or now_s - holder.since_s >= self._timeout_s:
             return None
         try:
-            await reserve(self._pool, call, role, patient=False)
+            await self._admission.reserve(call, role, patient=False)
         except ModelBusy:
             holder.down_since_s = None
         except ModelUnavailable:
@@ -157,7 +156,7 @@ class Waiting:
         else:
             return None
         try:
-            return await self._pool.wait(call)
+            return await self._admission.pool.wait(call)
         except LeasesUnavailable:
             return holder.told or 1
 
