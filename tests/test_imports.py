@@ -46,6 +46,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "pool": (BASE | {"logs", "personaplex"}, set()),
+    "pool.probing": (BASE, {"aiohttp"}),
+    "pool.redis_leases": (BASE | {"logs"}, {"redis"}),
     "web": (
         BASE
         | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"}
@@ -60,7 +62,15 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 # The console command and what it runs put everything together.
 ABOVE = {"cli", "doctor", "serve", "simulator.demo", "__main__", ""}
 SYNCHRONOUS = {
-    *("audio", "personas", "personaplex.messages", "personaplex.protocol", "personaplex.text"),
+    *(
+        "audio",
+        "personas",
+        "pool.health",
+        "pool.usual",
+        "personaplex.messages",
+        "personaplex.protocol",
+        "personaplex.text",
+    ),
     *("personaplex.voices", "twilio.fields", "twilio.inbound", "twilio.outbound"),
     *("twilio.pace", "twilio.protocol", "twilio.signature", "twilio.twiml"),
     *("web.tickets", "web.rates"),

@@ -71,6 +71,7 @@ is_here() {
     libopus0) has_library libopus ;;
     libogg0) has_library libogg ;;
     opus-tools) command -v opusenc >/dev/null && command -v opusdec >/dev/null ;;
+    redis-server) command -v redis-server >/dev/null ;;
     build-essential) command -v cc >/dev/null ;;
     # Debian and Ubuntu split these two off from Python itself.
     python*-venv) "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ;;
@@ -87,6 +88,7 @@ brew_name() {
     libopus0) echo opus ;;
     libogg0) echo libogg ;;
     opus-tools) echo opus-tools ;;
+    redis-server) echo redis ;;
     build-essential) die "A C compiler is missing. Type: xcode-select --install" ;;
     *) die "$PYTHON lacks a part ($1). Type: brew install python@3.13" ;;
     esac

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import platform
 import socket
@@ -9,13 +10,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from urllib.parse import urlsplit, urlunsplit
 
 from personaplex_bridge.config import Settings, read_settings
 from personaplex_bridge.errors import AudioError, ConfigError, PersonaError
-from personaplex_bridge.values import LOOPBACK_HOSTS
+from personaplex_bridge.values import LOOPBACK_HOSTS, ServerAddress
 
-PROBE_TIMEOUT_S = 5.0
 LEAST_PYTHON = (3, 11)
 
 _INSTALL = "in the project's folder: ./scripts/demo installs it (or: pip install -e .)"
@@ -31,6 +30,7 @@ _NEEDED = {
     "python-dotenv": "dotenv",
     "twilio": "twilio",
     "orjson": "orjson",
+    "redis": "redis",
     "webrtcvad-wheels": "webrtcvad",
 }
 _EXTRAS = {"matplotlib": "demo needs it"}
@@ -68,6 +68,7 @@ async def examine(environ: Mapping[str, str]) -> bool:
         if complete:
             findings += [_personas(settings), _ringback(settings), _hold_sound(settings)]
             findings += await _model_servers(settings)
+            findings.append(await _leases(settings))
     for finding in findings:
         print(f"{'MEND' if finding.mend else 'ok':>4}  {finding.what}: {finding.found}")
         if finding.mend:
@@ -200,32 +201,41 @@ def _unsigned(settings: Settings) -> Finding:
 async def _model_servers(settings: Settings) -> list[Finding]:
     if not settings.servers:
         return [Finding("model server", "PERSONAPLEX_URL is not set: serve uses a stand-in")]
-    return [await _model_server(server.url, settings) for server in settings.servers]
+    return await asyncio.gather(*(_model_server(each, settings) for each in settings.servers))
 
 
-async def _model_server(server: str, settings: Settings) -> Finding:
+async def _model_server(server: ServerAddress, settings: Settings) -> Finding:
     """A plain GET: the server answers 400, and its one session is left alone."""
     import aiohttp
 
-    from personaplex_bridge.pool import tls_context
+    from personaplex_bridge.pool import probing, tls_context
 
-    parts = urlsplit(server)
-    url = urlunsplit(parts._replace(scheme="https" if parts.scheme == "wss" else "http"))
-    tls = tls_context(server, verify=settings.personaplex_tls_verify)
-    timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
+    url = server.url
+    tls = tls_context(url, verify=settings.personaplex_tls_verify)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as http,
-            http.get(url, ssl=tls if tls is not None else True) as response,
-        ):
-            status = response.status
+        status = await probing.ask(url, tls)
     except aiohttp.ClientConnectorCertificateError as error:
         mend = "for a self-signed certificate set PERSONAPLEX_TLS_VERIFY=no"
-        return Finding("model server", f"{server}: {error.certificate_error}", mend)
+        return Finding("model server", f"{url}: {error.certificate_error}", mend)
     except (TimeoutError, aiohttp.ClientError) as error:
         mend = "is it running, and is PERSONAPLEX_URL right? (its port is 8998)"
-        return Finding("model server", f"{server}: {error or 'no answer'}", mend)
-    if status != 400:
+        return Finding("model server", f"{url}: {error or 'no answer'}", mend)
+    if status not in probing.ALIVE:
         mend = "HTTP 400 is what a PersonaPlex server answers here; is this one?"
-        return Finding("model server", f"{server} answers HTTP {status}", mend)
-    return Finding("model server", f"{server} answers")
+        return Finding("model server", f"{url} answers HTTP {status}", mend)
+    return Finding("model server", f"{url} answers; calls at a time: {server.capacity}")
+
+
+async def _leases(settings: Settings) -> Finding:
+    """The store of leases is asked for nothing but how it is."""
+    from personaplex_bridge.pool import open_leases
+
+    try:
+        leases = await open_leases(settings)
+    except ConfigError:
+        mend = "is it running, and is LEASES_URL right, with its password?"
+        return Finding("LEASES_URL", "the Redis there can't be used", mend)
+    if leases is None:
+        return Finding("LEASES_URL", "not set: this bridge has its model servers for itself")
+    async with leases.tended():
+        return Finding("LEASES_URL", "the Redis there answers")

@@ -14,7 +14,7 @@ from personaplex_bridge.audio.hold import hold_sound
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
-from personaplex_bridge.pool import make_pool
+from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
@@ -28,7 +28,7 @@ async def serve(settings: Settings) -> None:
     up to DRAIN_TIMEOUT; then return.
 
     Raises:
-        ConfigError: the address can't be listened on.
+        ConfigError: the address can't be listened on, or the Redis of LEASES_URL not be reached.
         AudioError: RINGBACK or HOLD_SOUND is a file without usable sound.
         PersonaError: PERSONA or PERSONAS_FILE is not usable.
     """
@@ -42,15 +42,17 @@ async def serve(settings: Settings) -> None:
         if not servers:
             standin = _own_standin(settings.personaplex_capacity)
             servers = (await stack.enter_async_context(standin),)
-        pool = make_pool(settings, servers, persona.role)
+        pool = make_pool(settings, servers, persona.role, await open_leases(settings))
         bridge = Bridge(settings, catalogue, pool, waiting_sound=sound, hold_sound=hold)
         app = bridge.application()
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         base = settings.public_url or f"http://{host}:{port}"
-        for server in servers:
-            _log.info("model server: %s, calls at a time: %d", server.url, server.capacity)
+        for number, server in enumerate(servers, start=1):
+            _log.info(
+                "model server %d: %s, calls at a time: %d", number, server.url, server.capacity
+            )
         _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
         if settings.public_url is None:
             _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")

@@ -7,7 +7,15 @@ from collections import Counter
 from collections.abc import Callable
 
 from personaplex_bridge.simulator.obey import ConnectStream, read_twiml
-from personaplex_bridge.web.paths import STREAM_PATH, WEBHOOK_PATH
+from personaplex_bridge.web.paths import (
+    AFTER_PATH,
+    FORWARDED_PATH,
+    QUEUED_PATH,
+    RECORDED_PATH,
+    STREAM_PATH,
+    WAIT_PATH,
+    WEBHOOK_PATH,
+)
 from tests.attacks.raw import Answer, Header
 from tests.attacks.scene import (
     BALANCER,
@@ -35,6 +43,14 @@ STREAM_URL = "wss://bridge.example.com" + STREAM_PATH
 @attack("unsigned webhook", "a webhook without `X-Twilio-Signature`")
 async def unsigned_webhook(scene: Scene) -> str:
     return str(await scene.ask(webhook()))
+
+
+@attack("unsigned words of Twilio's", "to the queue, after a stream, a forwarded call, a voicemail")
+async def unsigned_others(scene: Scene) -> str:
+    said = {**FORM, "QueueResult": "leave", "DialCallStatus": "no-answer"}
+    targets = (WAIT_PATH, QUEUED_PATH, AFTER_PATH, FORWARDED_PATH, RECORDED_PATH)
+    answers = [str(await scene.ask(webhook(said, target=target))) for target in targets]
+    return "; ".join(dict.fromkeys(answers))
 
 
 @attack("wrong token", "a webhook signed with a guessed auth token")

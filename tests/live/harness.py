@@ -93,6 +93,7 @@ async def bridge_to(
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
+    servers = [server] if isinstance(server, str) else server
     pool = make_pool(
         dataclasses.replace(settings, personaplex_tls_verify=False),
         [ServerAddress(url, settings.personaplex_capacity) for url in servers],

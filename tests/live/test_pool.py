@@ -18,8 +18,9 @@ from personaplex_bridge.personaplex.prepared import PreparedLine
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.pool import ModelPool, SeatState
 from personaplex_bridge.pool.health import JITTER, RETRY_MAX_S
-from personaplex_bridge.pool.pool import STREAM_TIMEOUT_S, WARM_MAX_AGE_S
+from personaplex_bridge.pool.pool import STREAM_TIMEOUT_S
 from personaplex_bridge.pool.usual import REMEMBERED_CALLS
+from personaplex_bridge.pool.warming import WARM_MAX_AGE_S
 from personaplex_bridge.simulator.caller import CallPlan
 from personaplex_bridge.simulator.faults import CallFaults
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer

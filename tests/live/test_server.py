@@ -221,7 +221,7 @@ async def test_health() -> None:
                 return await response.json()
 
         body = await health()
-        assert body.keys() == {"status", "sessions", "uptime", "lines"}
+        assert body.keys() == {"status", "sessions", "uptime", "lines", "servers", "leases"}
         assert body["status"] == "ok"
         assert body["uptime"] >= 0
         assert (body["sessions"], body["lines"]) == (0, {"connecting": 1})

@@ -151,18 +151,23 @@ class PersonaPlexLine:
         return True
 
     def _closed(self, error: ConnectionClosed) -> ModelError:
-        if self._given_up is not None:
-            return self._given_up
-        try:
-            self._check()
-        except LeaseLost as lost:
-            return lost
+        if (why := self._why_broken_off()) is not None:
+            return why
         close = error.rcvd or error.sent
         if close is not None:
             return ModelClosed(close.code, close.reason)
         if self._protocol.state is LineState.WAITING:
             return ModelClosed(ABNORMAL, "before its handshake: it can't use what it was asked for")
         return ModelClosed(ABNORMAL, "connection lost")
+
+    def _why_broken_off(self) -> ModelError | None:
+        if self._given_up is not None:
+            return self._given_up
+        try:
+            self._check()
+        except LeaseLost as lost:
+            return lost
+        return None
 
     async def close(self) -> None:
         """Close the connection, within `CLOSE_TIMEOUT_S`, and have the server notice."""
@@ -171,7 +176,7 @@ class PersonaPlexLine:
             return
         # The server doesn't answer now, and the sooner it sees us gone the better.
         self._socket.close_timeout = 0.01
-        server_left = self._socket.close_code is not None
+        server_left = self._socket.close_code is not None and self._why_broken_off() is None
         await self._socket.close()
         if not server_left:
             await asyncio.sleep(NOTICED_S)

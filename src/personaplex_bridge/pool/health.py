@@ -1,14 +1,15 @@
 """How each model server fares, by what its connections come to: a circuit for each.
 
-    state       what was seen                         next
-    CLOSED      a failure, the third in a row         OPEN
-    OPEN        a plain GET is answered, after a pause   HALF_OPEN
-    OPEN        a handshake                           CLOSED
-    HALF_OPEN   a failure                             OPEN
-    HALF_OPEN   a handshake                           CLOSED
+    state       what was seen                             next
+    CLOSED      a failure, the third in a row             OPEN
+    OPEN        a plain GET was answered, after a pause   HALF_OPEN
+    OPEN        a handshake                               CLOSED
+    HALF_OPEN   a failure                                 OPEN
+    HALF_OPEN   a handshake                               CLOSED
 
-CLOSED is how it should be. An OPEN server gets no calls, unless a call in progress has nowhere
-else to go; a HALF_OPEN one gets one connection, to see.
+CLOSED is how it should be. An OPEN server gets no calls, unless one in progress has nowhere else
+to go; a HALF_OPEN one gets one connection, to see. A failure is a connection that was refused,
+died, or got no handshake in time, or a plain GET that wasn't answered as it should be.
 """
 
 from __future__ import annotations
@@ -18,14 +19,21 @@ import random
 from enum import Enum, StrEnum, auto
 
 from personaplex_bridge import logs
+from personaplex_bridge.errors import ModelUnavailable
 
 FAILURES = 3
 """In a row, before a circuit opens."""
 
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 30.0
-"""Pauses before the next attempt: doubling, and up to a fifth shorter at random."""
+"""Pauses before a server that failed is asked again: doubling."""
 
 JITTER = 0.2
+"""A pause is up to so much shorter, at random: bridges are not to come all at once."""
+
+TRY_ANYWAY_S = 300.0
+"""A circuit that has been open for so long gets a trial whatever a plain GET comes to: a proxy in
+front of the server may answer that in its own way.
+"""
 
 _log = logging.getLogger(logs.NAME)
 
@@ -39,11 +47,11 @@ class Circuit(StrEnum):
 
 
 class Seen(Enum):
-    """What is seen of a server."""
+    """What was seen of a server."""
 
     FAILED = auto()
     WORN_OUT = auto()
-    """Failed, and it was the third time in a row."""
+    """Failed, and not for the first two times in a row."""
     ALIVE = auto()
     """Answered a plain GET."""
     SHOOK_HANDS = auto()
@@ -65,14 +73,15 @@ class Health:
     def __init__(self, name: str, dice: random.Random) -> None:
         self.circuit = Circuit.CLOSED
         self.is_down = False
-        """Whether the last thing seen of it was a failure."""
+        """Whether it failed when it was last seen."""
         self.last_failure: str | None = None
         """The class of the last error."""
-        self.retry_at_s = 0.0
-        """No attempt before, but for calls."""
+        self.ask_at_s: float | None = None
+        """When to ask it with a plain GET; None: there is no need."""
         self._name = name
         self._dice = dice
         self._failures = 0
+        self._opened_s = 0.0
 
     @property
     def rank(self) -> int:
@@ -82,30 +91,46 @@ class Health:
         return 2 if self.circuit is Circuit.HALF_OPEN else 3
 
     def failed(self, error: BaseException, now_s: float) -> None:
-        """A connection failed, died or timed out."""
-        self._failures += 1
-        self.last_failure = type(error).__name__
+        """A connection failed, or a plain GET got no good answer."""
         if not self.is_down:
             _log.warning("%s failed: %s", self._name, error)
         self.is_down = True
+        self.last_failure = type(error).__name__
+        self._failures += 1
         pause_s: float = min(RETRY_FIRST_S * 2.0 ** (self._failures - 1), RETRY_MAX_S)
-        self.retry_at_s = now_s + pause_s * self._dice.uniform(1 - JITTER, 1)
+        self.ask_at_s = now_s + pause_s * self._dice.uniform(1 - JITTER, 1)
+        if self.circuit is not Circuit.OPEN:
+            self._opened_s = now_s
         self._see(Seen.WORN_OUT if self._failures >= FAILURES else Seen.FAILED)
+
+    def no_answer(self, error: ModelUnavailable, now_s: float) -> None:
+        """A plain GET got no good answer."""
+        if self.circuit is Circuit.OPEN and now_s - self._opened_s >= TRY_ANYWAY_S:
+            self.alive()
+        else:
+            self.failed(error, now_s)
+
+    def alive(self) -> None:
+        """It answers a plain GET. That it takes calls is not yet said, if it was reached before."""
+        self.ask_at_s = None
+        if self.last_failure == ModelUnavailable.__name__ and self.circuit is Circuit.CLOSED:
+            self._recovered()
+        self._see(Seen.ALIVE)
 
     def shook_hands(self) -> None:
         """A connection is ready."""
-        if self.is_down:
-            _log.info("%s answers again", self._name)
-        self.is_down = False
+        self.ask_at_s = None
+        self._recovered()
         self._see(Seen.SHOOK_HANDS)
-
-    def alive(self) -> None:
-        """It answers a plain GET."""
-        self._see(Seen.ALIVE)
 
     def stood(self) -> None:
         """A connection was good for a while: the next failure is the first."""
         self._failures = 0
+
+    def _recovered(self) -> None:
+        if self.is_down:
+            _log.info("%s answers again", self._name)
+        self.is_down = False
 
     def _see(self, seen: Seen) -> None:
         before, self.circuit = self.circuit, _TRANSITIONS.get((self.circuit, seen), self.circuit)

@@ -42,6 +42,8 @@ class Refused(Enum):
     """Others are ahead in line, and there are no more slots than they will take."""
     COMING = auto()
     """All are taken, but another bridge has been asked for its spare one: ask again soon."""
+    STARTING = auto()
+    """The store has just started, and lets those who hold leases tell it of them."""
 
 
 class Lease:
@@ -104,6 +106,11 @@ class LeaseStore(Protocol):
         ...
 
     @property
+    def is_reachable(self) -> bool:
+        """Whether it answered when it was last asked."""
+        ...
+
+    @property
     def elsewhere(self) -> Collection[Slot]:
         """Slots that calls of other bridges have, as of a second ago or so."""
         ...
@@ -145,7 +152,11 @@ class LeaseStore(Protocol):
         ...
 
     def tended(self) -> AbstractAsyncContextManager[None]:
-        """Renew what is held, inside the block; give everything back after it."""
+        """Renew what is held, inside the block; give everything back after it.
+
+        Raises:
+            LeasesUnavailable: the store can't be reached to begin with.
+        """
         ...
 
 
@@ -153,6 +164,7 @@ class MemoryLeases:
     """The leases of one bridge that has its model servers for itself. Nothing here suspends."""
 
     is_shared = False
+    is_reachable = True
     elsewhere: Collection[Slot] = frozenset()
 
     def __init__(self, clock: Clock | None = None) -> None:

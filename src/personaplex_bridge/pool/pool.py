@@ -14,48 +14,59 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from personaplex_bridge import logs
-from personaplex_bridge.errors import LeaseLost, LeasesUnavailable, ModelBusy, ModelError
-from personaplex_bridge.errors import ModelUnavailable as AllDown
+from personaplex_bridge.errors import LeasesUnavailable, ModelBusy, ModelUnavailable
 from personaplex_bridge.personaplex.client import PersonaPlexLine
-from personaplex_bridge.personaplex.prepared import PreparedLine
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.pool.health import Circuit, Health
 from personaplex_bridge.pool.leases import Lease, LeaseStore, MemoryLeases, Refused, Slot
-from personaplex_bridge.pool.seats import Seat, SeatState, Server
+from personaplex_bridge.pool.seats import Seat, SeatState, best_first
+from personaplex_bridge.pool.servers import Server, tls_context
 from personaplex_bridge.pool.usual import UsualRole
+from personaplex_bridge.pool.warming import Warmer
 from personaplex_bridge.values import ServerAddress
 
 STREAM_TIMEOUT_S = 15.0
 """A seat taken for a webhook whose stream never comes is given back after so long."""
-
-WARM_MAX_AGE_S = 1800.0
-"""A warm line older than this is renewed."""
-
-STOOD_S = 10.0
-"""A line that stood for so long shows that the server works; attempts begin anew after it."""
 
 COMING_S, COMING_POLL_S = 4.0, 0.3
 """How long, and how often, a caller waits for a spare slot that another bridge is giving up. The
 caller hears the phone ring meanwhile: Twilio gives a webhook 15 s.
 """
 
-SHARED_POLL_S = 2.0
-"""Other bridges' slots become free without a word: how often one is looked for to be kept warm."""
+_WHY_BUSY = {
+    Refused.TAKEN: "every line to the model servers is taken",
+    Refused.COMING: "every line to the model servers is taken",
+    Refused.BEHIND: "others are ahead in line",
+    Refused.STARTING: "the store of leases has just started, and waits for those who hold some",
+}
 
 _log = logging.getLogger(logs.NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """How a model server stands, without its address: who knows that can use the server."""
+
+    circuit: str
+    busy: int
+    """Calls it has, of whichever bridge."""
+    capacity: int
+    last_failure: str | None
+    """The class of the last error."""
 
 
 class ModelPool:
     """The lines to the model servers: `capacity` of each, 1 for NVIDIA's own server.
 
     `leases` says which are ours; without it, all are. `warm_role` is whom to keep a line warm
-    for; None keeps none. `queue_limit` callers may wait in line.
+    for; None keeps none. `handshake_timeout_s` is for a prompt of usual length. `queue_limit`
+    callers may wait in line. `dice` spreads attempts in time.
     """
 
     def __init__(
@@ -69,7 +80,8 @@ class ModelPool:
         queue_limit: int = 100,
         dice: random.Random | None = None,
     ) -> None:
-        dice = dice or random.Random()  # noqa: S311 - spreads attempts in time
+        dice = dice or random.Random()  # noqa: S311 - nobody gains by guessing it
+        self._changed = asyncio.Event()
         self._servers = [
             Server(
                 address.url,
@@ -79,17 +91,19 @@ class ModelPool:
             )
             for number, address in enumerate(servers, start=1)
         ]
-        slots = [
-            (server, Slot(server.url, number))
+        seats = [
+            Seat(server, Slot(server.url, number), self._changed.set)
             for server in self._servers
             for number in range(server.capacity)
         ]
-        self._seats = {slot: Seat(server, slot) for server, slot in slots}
-        self._leases: LeaseStore = leases or MemoryLeases()
+        self._seats = {seat.slot: seat for seat in seats}
+        self._leases: LeaseStore = leases if leases is not None else MemoryLeases()
         self._handshake_timeout_s = handshake_timeout_s
         self._queue_limit = queue_limit
         self._usual = UsualRole(warm_role)
-        self._changed = asyncio.Event()
+        self._warmer = Warmer(
+            seats, self._leases, self._usual, handshake_timeout_s, self._changed.set
+        )
 
     @property
     def capacity(self) -> int:
@@ -99,7 +113,10 @@ class ModelPool:
     @property
     def free(self) -> int:
         """How many more calls can be taken, as far as is known here."""
-        return sum(self._may_be_free(seat) for seat in self._seats.values())
+        return sum(
+            seat.server.health.circuit is not Circuit.OPEN and not self._has_call(seat)
+            for seat in self._seats.values()
+        )
 
     @property
     def is_taken(self) -> bool:
@@ -110,6 +127,16 @@ class ModelPool:
     def states(self) -> Counter[SeatState]:
         """How many seats are in which state."""
         return Counter(self._state_of(seat) for seat in self._seats.values())
+
+    @property
+    def servers(self) -> list[ServerReport]:
+        """How each server stands, in the order in which they were given."""
+        return [self._report(server) for server in self._servers]
+
+    @property
+    def leases_reachable(self) -> bool:
+        """Whether the store of leases answered when it was last asked; else no call begins."""
+        return self._leases.is_reachable
 
     async def wait(self, call: str) -> int:
         """Get in line for a seat, or stay there; the caller's place, from 1.
@@ -128,7 +155,7 @@ class ModelPool:
         """
         seat = self._reserved(call)
         if seat is not None:
-            self._vacate(seat)
+            seat.vacate()
         with contextlib.suppress(LeasesUnavailable):  # is forgotten in time
             await self._leases.leave(call)
 
@@ -149,8 +176,13 @@ class ModelPool:
             self._refuse_if_full()
             return
         wait_s = COMING_S if patient else 0.0
-        seat = self._reserved(call) or await self._take(call, role, wait_s)
-        self._connection(seat, role)
+        seat = self._reserved(call)
+        if seat is None:
+            taken = await self._take(call, role, wait_s)
+            seat = self._reserved(call) or taken
+            if seat is not taken:  # the webhook came twice at once
+                taken.vacate()
+        seat.connect(role, self._handshake_timeout_s)
         seat.waits_until_s = _now() + STREAM_TIMEOUT_S
         self._changed.set()
 
@@ -163,37 +195,37 @@ class ModelPool:
 
         Raises:
             ModelBusy: all are taken; nothing was connected.
-            ModelError: the server can't be reached, or doesn't shake hands in time.
+            ModelError: the server can't be reached, or doesn't shake hands in time; or the store
+                of leases can't be reached. LeaseLost, also later, if the lease was lost.
         """
         seat = self._reserved(call) or await self._take(call, role, COMING_S, in_progress=True)
         seat.waits_until_s = None
         self._usual.note(role)
         self._changed.set()
-        connection = self._connection(seat, role)
+        lease, connection = seat.lease, seat.connect(role, self._handshake_timeout_s)
         try:
             yield await connection.line()
         except BaseException as error:
-            self._learn(seat, connection, error)
+            seat.learn(connection, error)
             raise
         finally:
             connection.drop()
-            self._vacate(seat)
+            if seat.lease is lease:  # else it was lost, and the seat may have another call
+                seat.vacate()
 
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
-        """Keep a line warm and give back unused seats, inside the block; close all after."""
+        """Keep a line warm and give back unused seats, inside the block; close all after.
+
+        Raises:
+            LeasesUnavailable: the store of leases can't be reached to begin with.
+        """
         async with self._leases.tended():
             tending = asyncio.create_task(self._tend(), name="tend-pool")
             try:
                 yield
             finally:
-                tending.cancel()
-                open_ = [seat.connection for seat in self._seats.values() if seat.connection]
-                for connection in open_:
-                    connection.drop()
-                await asyncio.wait({tending, *(connection.task for connection in open_)})
-
-    # Taking
+                await self._close(tending)
 
     def _reserved(self, call: str) -> Seat | None:
         """The seat that was reserved for the call."""
@@ -211,9 +243,8 @@ class ModelPool:
             slots = [seat.slot for seat in self._candidates(role, in_progress=in_progress)]
             taken = await self._leases.take(slots, call, obey_queue=not in_progress, warm=False)
             if isinstance(taken, Lease):
-                seat = self._hold(taken)
-                seat.taken_for = call
-                return seat
+                self._seats[taken.slot].hold(taken, call)
+                return self._seats[taken.slot]
             if taken is not Refused.COMING or _now() >= give_up_s:
                 raise ModelBusy(_WHY_BUSY[taken])
             await asyncio.sleep(COMING_POLL_S)
@@ -223,216 +254,69 @@ class ModelPool:
 
         A call in progress may also try a server that is known to be down: it has nothing to lose.
         """
-        seats = [seat for seat in self._seats.values() if in_progress or self._is_up(seat)]
-        if not seats:
-            raise AllDown("every model server is down")
-        return sorted(seats, key=lambda seat: self._price(seat, role))
-
-    def _price(self, seat: Seat, role: Role) -> tuple[int, int, int]:
-        """First a server that works, then a line that is ready, then the one with fewer calls."""
-        busy = sum(
-            other.taken_for is not None
-            for other in self._seats.values()
-            if other.server is seat.server
-        )
-        return seat.server.health.rank, seat.price(role), busy
-
-    def _hold(self, lease: Lease) -> Seat:
-        """The seat of a lease that was just given: ours."""
-        seat = self._seats[lease.slot]
-        if not lease.continues and seat.connection is not None:
-            seat.connection.fail(LeaseLost("the lease of the model server was lost"))
-        seat.lease = lease
-        lease.on_change = self._changed.set
-        return seat
-
-    def _connection(self, seat: Seat, role: Role) -> PreparedLine:
-        """The seat's connection for `role`: the one it has, or a new one in its place."""
-        if seat.connection is not None and seat.suits(role):
-            return seat.connection
-        connection = seat.connect(role, self._handshake_timeout_s)
-        connection.on_change(self._changed.set)
-        return connection
-
-    def _vacate(self, seat: Seat) -> None:
-        """No call has it any more. Free for the next at once: its connection waits until this one
-        is closed.
-        """
-        seat.taken_for = seat.waits_until_s = None
-        if seat.lease is not None:
-            seat.lease.spare = True
-        self._changed.set()
-
-    # Looking after
+        good = [seat for seat in self._seats.values() if in_progress or seat.may_connect]
+        if not good:
+            raise ModelUnavailable("every model server is down")
+        return best_first(good, role)
 
     async def _tend(self) -> None:
         while True:
             self._changed.clear()
             look_again_s = self._look_after_seats(_now())
-            look_again_s += await self._keep_warm(_now())
             try:
-                async with asyncio.timeout_at(min(look_again_s, default=None)):
+                async with asyncio.timeout_at(look_again_s):
                     await self._changed.wait()
             except TimeoutError:
                 pass
 
-    def _look_after_seats(self, now_s: float) -> list[float]:
-        """Give back what is due; returns when to look again at the latest."""
-        moments = []
+    def _look_after_seats(self, now_s: float) -> float | None:
+        """Give back, notice and warm what is due; returns when to look again at the latest."""
         for seat in self._seats.values():
             if seat.waits_until_s is not None and seat.waits_until_s <= now_s:
                 _log.info("a call's stream never came: its line to the model is free again")
-                self._vacate(seat)
-            if seat.waits_until_s is not None:
-                moments.append(seat.waits_until_s)
-            self._notice(seat)
-        for server in self._servers:
-            if server.health.circuit is Circuit.OPEN:
-                if now_s >= server.health.retry_at_s:
-                    server.health.alive()
-                else:
-                    moments.append(server.health.retry_at_s)
-        return moments
+                seat.vacate()
+            seat.notice()
+        waits = [seat.waits_until_s for seat in self._seats.values()]
+        asked = [server.ask_if_due(now_s, self._look_again) for server in self._servers]
+        moments = [*waits, *asked, *self._warmer.look(now_s)]
+        return min((moment for moment in moments if moment is not None), default=None)
 
-    def _notice(self, seat: Seat) -> None:
-        """See whether the connection of a seat has failed, or works again."""
-        if seat.lease is not None and seat.lease.is_lost:
-            seat.lease = None
-            if seat.connection is not None:
-                seat.connection.fail(LeaseLost("the lease of the model server was lost"))
-        connection = seat.connection
-        if connection is None:
-            return
-        if connection.is_ready:
-            seat.server.health.shook_hands()
-        elif connection.task.done():
-            if connection.failure is not None:
-                self._learn(seat, connection, connection.failure)
-            elif connection.ready_s is not None:
-                seat.server.health.stood()
-            seat.connection = None
-
-    def _learn(self, seat: Seat, connection: PreparedLine, error: BaseException) -> None:
-        """What the end of a connection, or of what was done with it, says of its server."""
-        failure = _failure_in(error)
-        if failure is None or seat.told is connection:
-            return
-        seat.told, now_s = connection, _now()
-        if connection.ready_s is not None and now_s - connection.ready_s >= STOOD_S:
-            seat.server.health.stood()
-        seat.server.health.failed(failure, now_s)
+    def _look_again(self, _: object) -> None:
         self._changed.set()
 
-    # Keeping warm
-
-    async def _keep_warm(self, now_s: float) -> list[float]:
-        """Have one free seat's line warm, for the right role; returns when to look again."""
-        role = self._usual.role
-        spare = [seat for seat in self._seats.values() if seat.lease and seat.lease.spare]
-        warm = self._keep_one(spare, role, now_s)
-        # A seat whose connection is still closing is left alone until it is closed: it will call.
-        idle = [seat for seat in spare if seat.connection is None]
-        if role is not None and warm is None:
-            warm = next((seat for seat in idle if self._may_warm(seat, now_s)), None)
-            if warm is not None:
-                self._connection(warm, role)
-        for seat in idle:
-            if seat is not warm and seat.lease is not None:
+    async def _close(self, tending: asyncio.Task[None]) -> None:
+        """End every task and connection; their leases can be given back then."""
+        tasks = [server.probe for server in self._servers] + [self._warmer.taking, tending]
+        ending = {task for task in tasks if task is not None}
+        for task in ending:
+            task.cancel()
+        connections = [seat.connection for seat in self._seats.values() if seat.connection]
+        for connection in connections:
+            connection.drop()
+        await asyncio.wait({*ending, *(connection.task for connection in connections)})
+        for seat in self._seats.values():
+            if seat.lease is not None:
                 self._leases.release(seat.lease)
                 seat.lease = None
-        if role is None:
-            return []
-        if warm is None:
-            warm = await self._take_to_warm(role, now_s)
-        if warm is not None and warm.connection is not None:
-            return [warm.connection.began_s + WARM_MAX_AGE_S]
-        return self._when_to_warm(now_s)
 
-    def _keep_one(self, spare: Iterable[Seat], role: Role | None, now_s: float) -> Seat | None:
-        """The seat whose line is kept; all others are dropped."""
-        kept = None
-        for seat in spare:
-            if seat.connection is None or not seat.connection.is_open:
-                continue
-            age_s = now_s - seat.connection.began_s
-            good = role is not None and seat.suits(role) and age_s < WARM_MAX_AGE_S
-            if kept is None and good and not (seat.lease and seat.lease.wanted):
-                kept = seat
-            else:
-                seat.connection.drop()
-        return kept
-
-    async def _take_to_warm(self, role: Role, now_s: float) -> Seat | None:
-        """A seat that nobody has, if there is one; its line begins."""
-        seats = [seat for seat in self._seats.values() if self._may_warm(seat, now_s)]
-        slots = [seat.slot for seat in sorted(seats, key=lambda seat: self._price(seat, role))]
-        try:
-            taken = await self._leases.take(slots, "", obey_queue=True, warm=True)
-        except LeasesUnavailable:
-            return None
-        if isinstance(taken, Refused):
-            return None
-        seat = self._hold(taken)
-        self._connection(seat, role)
-        return seat
-
-    def _may_warm(self, seat: Seat, now_s: float) -> bool:
-        """Whether a line may be begun there, when no call needs it."""
-        wanted = seat.lease is not None and seat.lease.wanted
-        return not wanted and self._is_up(seat) and now_s >= seat.server.health.retry_at_s
-
-    def _when_to_warm(self, now_s: float) -> list[float]:
-        """When a seat for a warm line may be there, if nothing changes before."""
-        retries = [server.health.retry_at_s for server in self._servers]
-        moments = [retry_s for retry_s in retries if retry_s > now_s]
-        return [*moments, now_s + SHARED_POLL_S] if self._leases.is_shared else moments
-
-    # Looking at
-
-    def _is_up(self, seat: Seat) -> bool:
-        return seat.server.health.circuit is not Circuit.OPEN
-
-    def _may_be_free(self, seat: Seat) -> bool:
-        elsewhere = seat.slot in self._leases.elsewhere
-        return seat.taken_for is None and not elsewhere and self._is_up(seat)
+    def _has_call(self, seat: Seat) -> bool:
+        """Whether a call has it, here or at another bridge."""
+        return self._state_of(seat) in (SeatState.BUSY, SeatState.ELSEWHERE)
 
     def _state_of(self, seat: Seat) -> SeatState:
         elsewhere = seat.lease is None and seat.slot in self._leases.elsewhere
         return SeatState.ELSEWHERE if elsewhere else seat.state
 
+    def _report(self, server: Server) -> ServerReport:
+        busy = sum(self._has_call(seat) for seat in self._seats.values() if seat.server is server)
+        health = server.health
+        return ServerReport(str(health.circuit), busy, server.capacity, health.last_failure)
+
     def _refuse_if_full(self) -> None:
-        if not any(self._is_up(seat) for seat in self._seats.values()):
-            raise AllDown("every model server is down")
+        if all(server.health.circuit is Circuit.OPEN for server in self._servers):
+            raise ModelUnavailable("every model server is down")
         if self.free == 0:
             raise ModelBusy(_WHY_BUSY[Refused.TAKEN])
-
-
-_WHY_BUSY = {
-    Refused.TAKEN: "every line to the model servers is taken",
-    Refused.COMING: "every line to the model servers is taken",
-    Refused.BEHIND: "others are ahead in line",
-}
-
-
-def tls_context(server: str, *, verify: bool) -> ssl.SSLContext | None:
-    """Certificate checks as usual, or none for a server with a self-signed one."""
-    if not server.startswith("wss:"):
-        return None
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _failure_in(error: BaseException) -> ModelError | None:
-    """What the server is to blame for in an error, if anything. The first of a group counts: the
-    others are its consequences.
-    """
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    blamed = isinstance(error, ModelError) and not isinstance(error, LeaseLost | ModelBusy)
-    return error if isinstance(error, ModelError) and blamed else None
 
 
 def _now() -> float:

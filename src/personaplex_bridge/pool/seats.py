@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 
-from personaplex_bridge.errors import LeaseLost
+from personaplex_bridge.errors import LeaseLost, ModelBusy, ModelError
 from personaplex_bridge.personaplex.prepared import PreparedLine
 from personaplex_bridge.personaplex.voices import Role
-from personaplex_bridge.pool.health import Health
+from personaplex_bridge.pool.health import Circuit
 from personaplex_bridge.pool.leases import Lease, Slot
+from personaplex_bridge.pool.servers import Server
+
+STOOD_S = 10.0
+"""A line that stood for so long shows that the server works; attempts begin anew after it."""
 
 
 class SeatState(StrEnum):
@@ -25,23 +30,16 @@ class SeatState(StrEnum):
     """The last attempt to connect to its server failed, or its connection died."""
     BUSY = "busy"
     ELSEWHERE = "elsewhere"
-    """Another bridge has it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A model server as the pool knows it."""
-
-    url: str
-    capacity: int
-    tls: ssl.SSLContext | None
-    health: Health
+    """Another bridge has it for a call."""
 
 
 class Seat:
-    """The place of one connection."""
+    """The place of one connection. It is ours while we hold its lease.
 
-    def __init__(self, server: Server, slot: Slot) -> None:
+    `on_change` is called when its connection or its lease changes.
+    """
+
+    def __init__(self, server: Server, slot: Slot, on_change: Callable[[], None]) -> None:
         self.server = server
         self.slot = slot
         self.lease: Lease | None = None
@@ -50,7 +48,8 @@ class Seat:
         self.waits_until_s: float | None = None
         """When it is given back if the call's stream doesn't come; None once it has."""
         self.connection: PreparedLine | None = None
-        self.told: PreparedLine | None = None
+        self._on_change = on_change
+        self._told: PreparedLine | None = None
         """The connection whose failure the server's health knows of."""
 
     @property
@@ -61,6 +60,22 @@ class Seat:
         if self.connection is not None and self.connection.is_open:
             return SeatState.WARM if self.connection.is_ready else SeatState.CONNECTING
         return SeatState.DOWN if self.server.health.is_down else SeatState.IDLE
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether it is ours, and no call has it."""
+        return self.lease is not None and self.lease.spare
+
+    @property
+    def may_connect(self) -> bool:
+        """Whether it is good for a call: its server is, or its line is what shows if that is."""
+        is_trial = self.connection is not None and self.connection is self.server.trial
+        return self.server.may_connect or is_trial
+
+    @property
+    def may_warm(self) -> bool:
+        """Whether a line may be begun here that no call needs."""
+        return self.server.may_warm and not (self.lease is not None and self.lease.wanted)
 
     def suits(self, role: Role) -> bool:
         """Whether its connection, if it has one, is for this role."""
@@ -73,15 +88,30 @@ class Seat:
             return 0 if self.state is SeatState.WARM else 1
         return 2 if self.connection is None else 3
 
-    def check(self) -> None:
-        """Raises LeaseLost unless the slot is ours."""
-        if self.lease is None:
-            raise LeaseLost("the lease of the model server was lost")
-        self.lease.check()
+    def hold(self, lease: Lease, call: str | None) -> None:
+        """Have the lease of its slot, for a call or as a spare.
+
+        Another may have had the slot since we last did; then our old connection is broken off.
+        """
+        if not lease.continues:
+            self._break_off()
+        self.lease, self.taken_for, self.waits_until_s = lease, call, None
+        lease.on_change = partial(self._lease_changed, lease)
+
+    def vacate(self) -> None:
+        """No call has it any more. It is free for the next at once: that one's connection waits
+        until this one is closed.
+        """
+        self.taken_for = self.waits_until_s = None
+        if self.lease is not None:
+            self.lease.spare = True
+        self._on_change()
 
     def connect(self, role: Role, handshake_timeout_s: float) -> PreparedLine:
-        """A new connection for `role`, which begins when the one there is, if any, is closed."""
+        """A connection for `role`: the one it has, or a new one, after that one is closed."""
         before = self.connection
+        if before is not None and self.suits(role):
+            return before
         if before is not None:
             before.drop()
         self.connection = PreparedLine(
@@ -90,6 +120,75 @@ class Seat:
             self.server.tls,
             handshake_timeout_s,
             after=before.task if before is not None else None,
-            check=self.check,
+            check=self._check,
         )
+        self.connection.on_change(self._on_change)
+        if self.server.health.circuit is Circuit.HALF_OPEN:
+            self.server.trial = self.connection
         return self.connection
+
+    def notice(self) -> None:
+        """See whether its connection has failed, has ended, or works."""
+        connection = self.connection
+        if connection is None:
+            return
+        if connection.is_ready:
+            self.server.health.shook_hands()
+        elif connection.task.done():
+            if connection.failure is not None:
+                self.learn(connection, connection.failure)
+            elif connection.ready_s is not None:
+                self.server.health.stood()
+            self.connection = None
+
+    def learn(self, connection: PreparedLine, error: BaseException) -> None:
+        """What the end of a connection, or of what was done with it, says of its server."""
+        failure = _failure_in(error)
+        if failure is None or self._told is connection:
+            return
+        self._told, now_s = connection, asyncio.get_running_loop().time()
+        if connection.ready_s is not None and now_s - connection.ready_s >= STOOD_S:
+            self.server.health.stood()
+        self.server.health.failed(failure, now_s)
+        self._on_change()
+
+    def _check(self) -> None:
+        """Raises LeaseLost unless the slot is ours."""
+        if self.lease is None:
+            raise LeaseLost(_LOST)
+        self.lease.check()
+
+    def _lease_changed(self, lease: Lease) -> None:
+        if lease is self.lease and lease.is_lost:
+            self.lease = self.taken_for = self.waits_until_s = None
+            self._break_off()
+        self._on_change()
+
+    def _break_off(self) -> None:
+        if self.connection is not None:
+            self.connection.fail(LeaseLost(_LOST))
+
+
+_LOST = "the lease of the model server was lost"
+
+
+def best_first(seats: Iterable[Seat], role: Role) -> list[Seat]:
+    """First a server that works, then a line that is ready, then the one with fewer calls."""
+    seats = list(seats)
+
+    def badness(seat: Seat) -> tuple[int, int, int]:
+        calls = sum(o.taken_for is not None for o in seats if o.server is seat.server)
+        return seat.server.health.rank, seat.price(role), calls
+
+    return sorted(seats, key=badness)
+
+
+def _failure_in(error: BaseException) -> ModelError | None:
+    """What the server is to blame for in an error, if anything. The first of a group counts: the
+    others are its consequences.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, LeaseLost | ModelBusy) or not isinstance(error, ModelError):
+        return None
+    return error

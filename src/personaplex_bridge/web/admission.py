@@ -31,7 +31,7 @@ class Admission:
     async def reserve(self, call: str, role: Role, *, patient: bool = True) -> None:
         """Take a model server for a call, in the time that Twilio gives.
 
-        Who isn't `patient` asks again: the pool doesn't wait for what another bridge is giving up.
+        Who isn't `patient` comes again: the pool doesn't wait for what another bridge is giving up.
 
         Raises:
             ModelBusy: all are taken, others are ahead in line, or the bridge is full.

@@ -66,12 +66,12 @@ class Answers:
         way: Fallback = "voicemail" if self._settings.fallback == "voicemail" else "hangup"
         return self._hand_over(request, way, self._settings.sorry_words)
 
-    def elsewhere(self, query: str) -> web.Response:
-        """The bridge takes no more calls: another one does, or the caller is to try again."""
+    def elsewhere(self, choice: Choice) -> web.Response:
+        """The bridge takes no more calls: to another one, if there is one."""
         other = self._settings.drain_to
         if other is None:
             return self.call_again()
-        return _xml(twiml.redirect(f"{other}{WEBHOOK_PATH}{query and '?' + query}"))
+        return _xml(twiml.redirect(other + WEBHOOK_PATH + _query(choice)))
 
     def call_again(self) -> web.Response:
         """The bridge shuts down."""
@@ -95,10 +95,8 @@ class Answers:
         return _xml(twiml.leave_queue())
 
     def _enqueue(self, request: web.Request, choice: Choice) -> web.Response:
-        # Twilio asks these addresses as they are, so the role travels in them, and is signed.
-        query = "?" + urlencode(choice.parameters, quote_via=quote)
-        wait_url = self._url(request, WAIT_PATH + query)
-        return _xml(twiml.enqueue(wait_url, self._url(request, QUEUED_PATH + query)))
+        wait_url = self._url(request, WAIT_PATH + _query(choice))
+        return _xml(twiml.enqueue(wait_url, self._url(request, QUEUED_PATH + _query(choice))))
 
     def _hand_over(self, request: web.Request, way: Fallback, text: str | None) -> web.Response:
         """Say something, then let somebody else have the call, or nobody."""
@@ -116,6 +114,11 @@ class Answers:
 
     def _words(self, text: str) -> Words:
         return Words(text, self._settings.say_language)
+
+
+def _query(choice: Choice) -> str:
+    """The role in a URL. Twilio asks for the URL as it is, and signs it."""
+    return "?" + urlencode(choice.parameters, quote_via=quote)
 
 
 def _xml(document: str) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import logging
 import time
@@ -80,7 +81,7 @@ class Bridge:
         lines = access, answers, self._admission, self._choose
         self._waiting = Waiting(*lines, settings, hold_sound or music(), clock)
         self._routes = (
-            Webhooks(*lines, may_queue=settings.when_busy == "queue"),
+            Webhooks(*lines, settings),
             self._waiting,
             Aftermath(access, answers, self._ending_of),
         )
@@ -126,10 +127,15 @@ class Bridge:
         return socket
 
     async def tell_health(self, _request: web.Request) -> web.Response:
-        """Alive, how many calls, for how many seconds, and how the model's lines stand."""
-        uptime = round(time.monotonic() - self._began, 1)
-        lines = dict(self._pool.states)
-        body = {"status": "ok", "sessions": len(self._calls), "uptime": uptime, "lines": lines}
+        """Alive, how many calls, for how many seconds, and how the model servers stand."""
+        body = {
+            "status": "ok",
+            "sessions": len(self._calls),
+            "uptime": round(time.monotonic() - self._began, 1),
+            "lines": dict(self._pool.states),
+            "servers": [dataclasses.asdict(server) for server in self._pool.servers],
+            "leases": "ok" if self._pool.leases_reachable else "away",
+        }
         return web.json_response(body)
 
     async def tell_readiness(self, _request: web.Request) -> web.Response:
@@ -156,16 +162,17 @@ class Bridge:
             _log.warning("draining took %g s: ending %d calls", timeout_s, len(self._calls))
             await self.say_goodbye()
 
-    def _is_needed(self) -> bool:
-        """Whether callers are here. A line is taken when a call's webhook comes, before its stream;
-        those who hold are sent away when Twilio next asks for them.
-        """
-        return bool(self._calls) or self._pool.is_taken or self._waiting.is_used
-
     async def say_goodbye(self) -> None:
         """End the calls in progress, and wait until Twilio has asked what to tell the callers."""
         await self.end_calls()
         await self._outcomes.all_asked(GOING_AWAY, GOODBYE_TIMEOUT_S)
+
+    def _is_needed(self) -> bool:
+        """Whether callers are here. A line is taken when a call's webhook comes, before its stream.
+
+        Those who hold are sent away when Twilio next asks for them.
+        """
+        return bool(self._calls) or self._pool.is_taken or self._waiting.is_used
 
     async def _run_call(
         self,

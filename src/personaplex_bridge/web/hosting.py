@@ -15,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
 
 from personaplex_bridge import logs
 from personaplex_bridge.errors import ConfigError, WrongValue
@@ -54,6 +55,7 @@ async def hosted(
     Raises:
         ConfigError: the address can't be listened on.
     """
+    app.middlewares.append(_note_request)
     app.on_response_prepare.append(_name_server)
     runner = web.AppRunner(app, shutdown_timeout=1.0)
     await runner.setup()
@@ -68,8 +70,6 @@ async def hosted(
             access_log=None,
             # Twilio doesn't compress bodies.
             auto_decompress=False,
-            # aiohttp counts it from connecting, too.
-            keepalive_timeout=HEADERS_TIMEOUT_S,
             lingering_time=LINGERING_S,
             max_line_size=max_header_bytes,
             max_field_size=max_header_bytes,
@@ -104,7 +104,10 @@ def allow_connections(number: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        except (ValueError, OSError):  # macOS: beyond what its kernel gives any process
+            allowed = soft
         if allowed < wanted:
             _log.warning("the system allows %d open files, %d may be needed", allowed, wanted)
 
@@ -118,21 +121,32 @@ def vouch_for(request: web.Request) -> None:
 class _Connection(web.RequestHandler):
     """One connection, for one request."""
 
-    __slots__ = ("_strangers",)
+    __slots__ = ("_deadline", "_strangers")
 
     def __init__(self, strangers: _Strangers, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._strangers = strangers
+        self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has connected."""
         super().connection_made(transport)
         self._strangers.add(self)
+        # Of our own: aiohttp's is meant for kept connections, and is given up once they have asked.
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(HEADERS_TIMEOUT_S, self.abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """They are gone."""
         self._strangers.remove(self)
+        self.has_asked()
         super().connection_lost(exc)
+
+    def has_asked(self) -> None:
+        """The headers of the request are complete."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def vouched_for(self) -> None:
         """They have shown who they are."""
@@ -147,6 +161,7 @@ class _Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Answer, and close."""
+        self.has_asked()
         if isinstance(resp, web.StreamResponse) and not resp.prepared:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
@@ -187,6 +202,13 @@ class _Strangers:
         self._connections.pop(connection, None)
         if len(self._connections) < MAX_STRANGERS // 2:
             self._is_told = False
+
+
+@web.middleware
+async def _note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if isinstance(request.protocol, _Connection):
+        request.protocol.has_asked()
+    return await handler(request)
 
 
 async def _name_server(_request: web.Request, response: web.StreamResponse) -> None:

@@ -106,12 +106,9 @@ class Waiting:
         asked = await self._access.read_webhook(request)
         call, result = asked.get("CallSid", ""), asked.get("QueueResult", "")
         self._holders.forget(call)
-        if result == "leave" and self._admission.is_closed:
-            await self._admission.pool.leave(call)
-            return self._answers.elsewhere(request.query_string)
+        choice = self._choose(request.query, asked.get("To", ""))
         try:
-            if result == "leave":
-                choice = self._choose(request.query, asked.get("To", ""))
+            if result == "leave" and not self._admission.is_closed:
                 await self._admission.reserve(call, choice.role)
                 return self._answers.connect(request, call, choice)
         except ModelError as error:
@@ -120,6 +117,8 @@ class Waiting:
         if result in _GONE:
             _log.info("a caller holds no longer: %s", result)
             return self._answers.hang_up()
+        if self._admission.is_closed:
+            return self._answers.elsewhere(choice)
         if result != "leave":
             _log.warning("Twilio's queue let a caller go: %.40r", result)
         return self._answers.failed(request)
@@ -144,7 +143,7 @@ class Waiting:
             QueueFull: the caller was forgotten, and so many others have come.
         """
         now_s = self._clock.now()
-        if self._admission.is_closed or now_s - holder.since_s >= self._timeout_s:
+        if now_s - holder.since_s >= self._timeout_s or self._admission.is_closed:
             return None
         try:
             await self._admission.reserve(call, role, patient=False)

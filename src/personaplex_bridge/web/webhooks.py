@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from personaplex_bridge import logs
+from personaplex_bridge.config import Settings
 from personaplex_bridge.errors import ModelBusy, ModelUnavailable, QueueFull
 from personaplex_bridge.personas import Choice
 from personaplex_bridge.web.access import Access
@@ -17,6 +18,7 @@ from personaplex_bridge.web.paths import WEBHOOK_PATH
 
 Choose = Callable[[Mapping[str, str], str], Choice]
 """The role for a call: by what was asked for, and the number called."""
+
 
 _log = logging.getLogger(logs.NAME)
 
@@ -30,14 +32,13 @@ class Webhooks:
         answers: Answers,
         admission: Admission,
         choose: Choose,
-        *,
-        may_queue: bool,
+        settings: Settings,
     ) -> None:
         self._access = access
         self._answers = answers
         self._admission = admission
         self._choose = choose
-        self._may_queue = may_queue
+        self._may_queue = settings.when_busy == "queue"
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the route to an application's."""
@@ -47,11 +48,11 @@ class Webhooks:
     async def answer_call(self, request: web.Request) -> web.Response:
         """Connect the call to the media socket, or do what is to be done when that can't be."""
         asked = await self._access.read_webhook(request)
-        if self._admission.is_closed:
-            return self._answers.elsewhere(request.query_string)
         choice = self._choose(request.query, asked.get("To", ""))
         for warning in choice.warnings:
             _log.warning("webhook: %s", warning)
+        if self._admission.is_closed:
+            return self._answers.elsewhere(choice)
         call = asked.get("CallSid", "")
         try:
             await self._admission.reserve(call, choice.role)
