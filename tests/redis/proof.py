@@ -18,11 +18,6 @@ from personaplex_bridge.simulator.caller import PhoneCall
 from personaplex_bridge.simulator.plan import CallPlan
 from tests.redis.fleet import HOST, Fleet
 
-SETTLE_S = 5.0
-"""How long warm lines may take to be there again, once leases have run out and no dead bridge's
-callers are in line.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -36,6 +31,10 @@ class Plan:
     shortest_s: float = 3.0
     longest_s: float = 9.0
     kill_every_s: float = 20.0
+    settle_s: float = 5.0
+    """How long warm lines may take to be there again, once leases have run out and no dead bridge's
+    callers are in line.
+    """
     dead_for_s: float = 2.0
     """Between a bridge's death and its next start."""
     when_busy: str = "queue"
@@ -67,7 +66,8 @@ async def prove(plan: Plan, folder: Path) -> dict[str, Any]:
         killing.cancel()
         await asyncio.gather(killing, return_exceptions=True)
         await _revive(fleet)
-        await asyncio.sleep(max(plan.ttl_s, PRESENT_S * (plan.when_busy == "queue")) + SETTLE_S)
+        forgotten_s = PRESENT_S if plan.when_busy == "queue" else 0.0
+        await asyncio.sleep(max(plan.ttl_s, forgotten_s) + plan.settle_s)
         quiet = await fleet.leases()
         together = await _all_at_once(plan, fleet)
         saw = await fleet.end()
@@ -151,5 +151,5 @@ async def _all_at_once(plan: Plan, fleet: Fleet) -> dict[str, int]:
     tally, account = _Tally(), TwilioAccount()
     async with asyncio.TaskGroup() as group:
         for number in range(plan.servers):
-            group.create_task(_call(fleet, number % plan.bridges, 6.0, tally, account))
+            group.create_task(_call(fleet, number % plan.bridges, plan.settle_s, tally, account))
     return {"calls": plan.servers, "heard_the_model": tally.heard_the_model, "held": tally.held}

@@ -426,6 +426,21 @@ async def test_a_lease_is_lost_when_redis_is_away_for_too_long(redis: RedisServe
             redis.resume()
 
 
+async def test_answers_that_come_too_late_are_nobodys(redis: RedisServer) -> None:
+    """It hangs for longer than anybody waits, then does all that it was asked."""
+    async with bridge(redis, 20) as one:
+        redis.pause()
+        asked = [take(one, A, B, call=f"CA{number}") for number in range(5)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {LeasesUnavailable}
+        redis.resume()
+        assert await one.wait("CA1", 9) == 1
+        assert [await one.wait(f"CA{number}", 9) for number in (2, 3, 1)] == [2, 3, 1]
+        lease = await taken(one, C)
+        await asyncio.sleep(2.5)
+        assert not lease.is_lost
+
+
 async def test_a_redis_that_is_not_there_to_begin_with(tmp_path: Path) -> None:
     leases = RedisLeases(f"unix://{tmp_path}/no.sock", TTL_S)
     with pytest.raises(LeasesUnavailable):

@@ -16,6 +16,7 @@ SHORT = Plan(
     longest_s=2.0,
     kill_every_s=4.0,
     dead_for_s=0.5,
+    settle_s=3.0,
     when_busy="reject",
 )
 

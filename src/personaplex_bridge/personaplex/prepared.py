@@ -91,8 +91,8 @@ class PreparedLine:
         """
         waits: set[asyncio.Future[Any]] = {self._ready, self.task}
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        if self._ready.done() and (failed := self._ready.exception()) is not None:
-            raise failed
+        if self._ready.done() and self._ready.exception() is not None:
+            self._ready.result()
         if self.task.cancelled():
             raise ModelUnavailable("the line was let go")
         if not self._ready.done():

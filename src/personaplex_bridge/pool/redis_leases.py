@@ -161,11 +161,13 @@ class RedisLeases:
 
     async def close(self) -> None:
         """End what is under way, and close the connections. After `tended` it is done already."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=GIVE_BACK_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_BACK_S):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._ask.close()
         await self._renew.close()
 
