@@ -176,3 +176,18 @@ async def test_something_else_in_its_place(capsys: pytest.CaptureFixture[str]) -
         ailing, output = await told(capsys, PERSONAPLEX_URL=f"http://{HOST}:{port}")
     assert ailing
     assert "answers HTTP 404" in output
+
+
+async def test_each_model_server_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    async with standin(ModelOptions()) as (url, _), standin(ModelOptions()) as (other, _):
+        ailing, output = await told(capsys, PERSONAPLEX_URL=f"{url}, {other}#capacity=4")
+    assert not ailing
+    assert f"model server: {url} answers; calls at a time: 1" in output
+    assert f"model server: {other} answers; calls at a time: 4" in output
+
+
+async def test_a_redis_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    ailing, output = await told(capsys, LEASES_URL=f"redis://:secret@{HOST}:9/0")
+    assert ailing
+    assert "LEASES_URL: the Redis there can't be used\n      -> is it running" in output
+    assert "secret" not in output
