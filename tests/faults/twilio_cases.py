@@ -30,13 +30,15 @@ async def good_server() -> AsyncIterator[list[str]]:
         yield [url]
 
 
-def _phone(name: str, plan: CallPlan, settings: Settings = COLD) -> Case:
+def _phone(
+    name: str, plan: CallPlan, settings: Settings = COLD, *, is_private: bool = True
+) -> Case:
     """A call of the stand-in's."""
 
     async def act(line: Line) -> Told:
         return await call(line, plan)
 
-    return Case("Twilio", name, act, good_server, settings)
+    return Case("Twilio", name, act, good_server, settings, is_private)
 
 
 def _peer(

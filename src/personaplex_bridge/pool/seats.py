@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import partial
@@ -49,7 +50,7 @@ class Seat:
         """When it is given back if the call's stream doesn't come; None once it has."""
         self.connection: PreparedLine | None = None
         self._on_change = on_change
-        self._told: PreparedLine | None = None
+        self._told: weakref.ref[PreparedLine] | None = None
         """The connection whose failure the server's health knows of."""
 
     @property
@@ -144,9 +145,10 @@ class Seat:
     def learn(self, connection: PreparedLine, error: BaseException) -> None:
         """What the end of a connection, or of what was done with it, says of its server."""
         failure = _failure_in(error)
-        if failure is None or self._told is connection:
+        if failure is None or (self._told is not None and self._told() is connection):
             return
-        self._told, now_s = connection, asyncio.get_running_loop().time()
+        # Weakly: with its error, a connection holds on to all of the call that it failed.
+        self._told, now_s = weakref.ref(connection), asyncio.get_running_loop().time()
         if connection.ready_s is not None and now_s - connection.ready_s >= STOOD_S:
             self.server.health.stood()
         self.server.health.failed(failure, now_s)
