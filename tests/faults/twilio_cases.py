@@ -47,14 +47,15 @@ def _peer(
     settings: Settings = COLD,
     *,
     start: bool = True,
+    answers_pings: bool = True,
 ) -> Case:
     """A media socket that does something of its own; nobody listens at its end."""
 
     async def act(line: Line) -> Told:
-        async with raw_twilio(line, start=start) as peer:
+        async with raw_twilio(line, start=start, answers_pings=answers_pings) as peer:
             with contextlib.suppress(ConnectionError):  # the bridge may have had enough
                 await deed(peer)
-            code = await peer.close_code(30.0)
+            code = await peer.close_code(50.0)
         closed = "nothing: the socket was cut" if code in (None, 1006) else f"closed with {code}"
         return Told(CALL_SID, "(nobody listens)", closed)
 
@@ -152,6 +153,7 @@ CASES = [
     _peer("starts twice", _starts_twice),
     _peer("closes without a stop", _closes_without_stop),
     _peer("vanishes: its connection is cut", _vanishes),
+    _peer("is half-open: nothing comes, not even a pong", _falls_silent, answers_pings=False),
     _peer("falls silent without closing (MEDIA_TIMEOUT 10 s)", _falls_silent, SHORT_MEDIA_TIMEOUT),
     _peer("sends media out of order", _sends_out_of_order),
     _peer("sends media of another stream", _sends_media_of_another_stream),
@@ -174,6 +176,9 @@ CASES = [
         CallPlan("", b"", hang_up_after_s=CALL_S, faults=CallFaults(jitter=Jitter(120))),
     ),
     _phone(
-        "calls for longer than MAX_CALL (5 s)", CallPlan("", b"", hang_up_after_s=60.0), SHORT_CALLS
+        "calls for longer than MAX_CALL (5 s)",
+        CallPlan("", b"", hang_up_after_s=60.0),
+        SHORT_CALLS,
+        is_private=False,
     ),
 ]

@@ -202,9 +202,13 @@ async def raw_twilio(
     start: bool = True,
     call_sid: str = CALL_SID,
     parameters: dict[str, str] | None = None,
+    answers_pings: bool = True,
 ) -> AsyncIterator[Peer]:
     """A media socket of a test's own, without a webhook before it."""
-    async with aiohttp.ClientSession() as http, http.ws_connect(line.stream_url) as socket:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(line.stream_url, autoping=answers_pings) as socket,
+    ):
         peer = Peer(socket)
         if start:
             await peer.send(inbound.serialize(inbound.Connected()))
