@@ -11,12 +11,9 @@ difference of two readings: taken by the phone right before sending, and by the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
-import signal
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,17 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks import model_process
 from benchmarks.codec import BareCodec
+from benchmarks.delays import differences_ms, percentiles
+from benchmarks.processes import (
+    BRIDGE,
+    ended,
+    free_port,
+    line_of,
+    started,
+    until_listening,
+)
 from personaplex_bridge.audio.files import read_as_mulaw
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.faults import CallFaults
@@ -39,7 +46,6 @@ TAIL_S = 1.0
 ANSWER_AFTER_S = 0.3
 MAX_UNPAIRED = 0.2
 """Calls without figures of delay, because the bridge had to work off lag in them."""
-READY_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +60,31 @@ class Load:
 
 async def measure(load: Load, sound: Path) -> dict[str, Any]:
     """Run the load; figures of the bridge process and of the delays."""
-    processes: list[Process] = []
-    try:
-        return await _measure(load, sound, processes)
-    finally:
-        for process in processes:
-            if process.returncode is None:
-                process.kill()
+    async with contextlib.AsyncExitStack() as stack:
+        return await _measure(load, sound, stack)
 
 
-async def _measure(load: Load, sound: Path, processes: list[Process]) -> dict[str, Any]:
+async def _measure(load: Load, sound: Path, stack: contextlib.AsyncExitStack) -> dict[str, Any]:
     speech = read_as_mulaw(sound)
-    model_command = ["-m", "benchmarks.model_process", str(sound), str(load.calls)]
-    model = await _spawn([sys.executable, *model_command])
-    processes.append(model)
-    port = int(await _line(model))
-    bridge_port = _free_port()
-    bridge = await _spawn(
-        [sys.executable, "-m", "personaplex_bridge", "serve"],
-        PERSONAPLEX_URL=f"ws://127.0.0.1:{port}",
-        PERSONAPLEX_CAPACITY=str(load.calls),
-        PORT=str(bridge_port),
-        HOST="127.0.0.1",
-        TRANSCODER=load.transcoder,
-        PACKETS_PER_PAGE=str(load.packets_per_page),
-        LOG_LEVEL="WARNING",
-        TWILIO_AUTH_TOKEN="",
+    command = model_process.command(sound, servers=1, capacity=load.calls)
+    model = await stack.enter_async_context(started(command))
+    model_port = int(await line_of(model))
+    bridge_port = free_port()
+    bridge = await stack.enter_async_context(
+        started(
+            BRIDGE,
+            PERSONAPLEX_URL=model_process.addresses(model_port, servers=1),
+            PERSONAPLEX_CAPACITY=str(load.calls),
+            PORT=str(bridge_port),
+            HOST="127.0.0.1",
+            TRANSCODER=load.transcoder,
+            PACKETS_PER_PAGE=str(load.packets_per_page),
+            LOG_LEVEL="WARNING",
+            TWILIO_AUTH_TOKEN="",
+        )
     )
-    processes.append(bridge)
     url = f"http://127.0.0.1:{bridge_port}"
-    await _until_ready(bridge_port)
+    await until_listening(bridge_port)
     process = psutil.Process(bridge.pid)
     idle_rss = process.memory_info().rss
     length_s = WARM_UP_S + SPREAD_S + load.seconds + TAIL_S
@@ -97,8 +98,9 @@ async def _measure(load: Load, sound: Path, processes: list[Process]) -> dict[st
     cpu, wall = _cpu_s(process) - cpu_before, time.monotonic() - moment_before
     rss = process.memory_info().rss
     reports = await asyncio.gather(*calls)
-    await _end(bridge)
-    seen = json.loads(await _end(model))
+    await ended(bridge)
+    told = [json.loads(line) for line in (await ended(model)).splitlines()]
+    seen = [session for session in told if "prompt" in session]
     window = (moment_before, moment_before + wall)
     uplink, downlink = _delays_ms(reports, seen, window)
     codec = BareCodec(sound, load.transcoder, load.calls)
@@ -117,11 +119,11 @@ async def _measure(load: Load, sound: Path, processes: list[Process]) -> dict[st
         "resident_mb": round(rss / 1e6, 1),
         "resident_mb_idle": round(idle_rss / 1e6, 1),
         "resident_mb_per_call": round((rss - idle_rss) / 1e6 / load.calls, 3),
-        "uplink_ms": _percentiles(uplink),
-        "downlink_ms": _percentiles(downlink),
+        "uplink_ms": percentiles(uplink),
+        "downlink_ms": percentiles(downlink),
         "underruns": sum(report.underruns for report in reports),
         "problems": sum(len(report.problems) for report in reports),
-        "generator_late_ms": _percentiles(_lateness_ms(reports, window)),
+        "generator_late_ms": percentiles(_lateness_ms(reports, window)),
     }
 
 
@@ -157,22 +159,12 @@ def _delays_ms(
             unpaired += 1
             continue
         completing = report.sent_at[3::4]
-        uplink += _differences(completing, session["heard_at"], window)
+        uplink += differences_ms(completing, session["heard_at"], window)
         if abs(len(session["said_at"]) - len(report.media_at)) <= 1:
-            downlink += _differences(session["said_at"], report.media_at, window)
+            downlink += differences_ms(session["said_at"], report.media_at, window)
     if unpaired > len(reports) * MAX_UNPAIRED:
         raise RuntimeError(f"{unpaired} of {len(reports)} calls were not calm: a busy machine?")
     return uplink, downlink
-
-
-def _differences(
-    before: list[float], after: list[float], window: tuple[float, float]
-) -> list[float]:
-    return [
-        (there - here) * 1000
-        for here, there in zip(before, after, strict=False)
-        if window[0] <= here < window[1]
-    ]
 
 
 def _lateness_ms(reports: list[PhoneReport], window: tuple[float, float]) -> list[float]:
@@ -184,57 +176,6 @@ def _lateness_ms(reports: list[PhoneReport], window: tuple[float, float]) -> lis
         inside = (times >= window[0]) & (times < window[1])
         late += list((times - due)[inside] * 1000)
     return late
-
-
-def _percentiles(values: list[float]) -> dict[str, float] | None:
-    """None without any: frames that were left out or put in can't be paired."""
-    if not values:
-        return None
-    p50, p95, p99 = np.percentile(values, [50, 95, 99])
-    return {
-        "p50": round(float(p50), 2),
-        "p95": round(float(p95), 2),
-        "p99": round(float(p99), 2),
-        "max": round(float(max(values)), 2),
-        "n": len(values),
-    }
-
-
-async def _spawn(command: list[str], **environ: str) -> Process:
-    return await asyncio.create_subprocess_exec(
-        *command, stdout=PIPE, limit=1 << 30, env={**os.environ, **environ}
-    )
-
-
-async def _line(process: Process) -> str:
-    assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), READY_TIMEOUT_S)).decode()
-
-
-async def _end(process: Process) -> bytes:
-    process.send_signal(signal.SIGTERM)
-    output, _ = await asyncio.wait_for(process.communicate(), READY_TIMEOUT_S)
-    return output
-
-
-async def _until_ready(port: int) -> None:
-    async with asyncio.timeout(READY_TIMEOUT_S):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionError:
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -101,15 +101,18 @@ async def test_wrong_personas(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert "persona 'x': voice 'ROBOT' is not one of" in output
 
 
-async def test_a_waiting_sound_that_is_none(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("variable", "what"), [("RINGBACK", "ringback"), ("HOLD_SOUND", "hold sound")]
+)
+async def test_a_sound_that_is_none(
+    variable: str, what: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "waiting.mp3"
     path.write_text("la la la", "utf-8")
-    ailing, output = await told(capsys, RINGBACK=str(path))
+    ailing, output = await told(capsys, **{variable: str(path)})
     assert ailing
-    assert f"ringback: can't read {path} as a sound file" in output
-    assert "-> mend RINGBACK" in output
+    assert f"{what}: can't read {path} as a sound file" in output
+    assert f"-> mend {variable}" in output
 
 
 async def test_a_public_bridge_without_a_token(capsys: pytest.CaptureFixture[str]) -> None:

@@ -221,21 +221,26 @@ async def test_health() -> None:
                 return await response.json()
 
         body = await health()
-        assert body.keys() == {"status", "sessions", "uptime", "lines", "servers", "leases"}
+        assert body.keys() == {
+            *("status", "sessions", "tasks", "uptime", "lines", "servers", "leases"),
+        }
         assert body["status"] == "ok"
         assert body["uptime"] >= 0
         assert (body["sessions"], body["lines"]) == (0, {"connecting": 1})
         await asyncio.sleep(1.0)
-        assert (await health())["lines"] == {"warm": 1}
+        idle = await health()
+        assert idle["lines"] == {"warm": 1}
         async with raw_twilio(line) as peer:
             await until(lambda: any(r.handshake_s is not None for r in line.bridge.records))
             body = await health()
             assert (body["sessions"], body["lines"]) == (1, {"busy": 1})
+            assert body["tasks"] > idle["tasks"]
             await peer.send(stop())
             await line.record()
         await asyncio.sleep(1.0)
         body = await health()
         assert (body["sessions"], body["lines"]) == (0, {"warm": 1})
+        assert body["tasks"] == idle["tasks"]
 
 
 @pytest.mark.parametrize(("warm", "lines"), [(True, {"down": 1}), (False, {"idle": 1})])

@@ -127,10 +127,11 @@ class Bridge:
         return socket
 
     async def tell_health(self, _request: web.Request) -> web.Response:
-        """Alive, how many calls, for how many seconds, and how the model servers stand."""
+        """Alive, how many calls and tasks, since how many seconds, and how the servers stand."""
         body = {
             "status": "ok",
             "sessions": len(self._calls),
+            "tasks": len(asyncio.all_tasks()),
             "uptime": round(time.monotonic() - self._began, 1),
             "lines": dict(self._pool.states),
             "servers": [dataclasses.asdict(server) for server in self._pool.servers],
