@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
 import pytest
 
 from personaplex_bridge.simulator.plan import CallPlan
@@ -94,7 +93,6 @@ def _process(name: str, deed: Deed, *, log: Path | None = None, **environ: str) 
     """A bridge that is a process, with two calls; something is done to it after 2.5 s."""
 
     async def play() -> Row:
-        before = psutil.Process().num_fds()
         async with standin(HEALTHY) as (one, first), standin(HEALTHY) as (two, second):
             async with served([one, two], log=log, **environ) as bridge:
                 calls = [asyncio.create_task(bridge.call(CALL_S)) for _ in range(2)]
@@ -104,7 +102,6 @@ def _process(name: str, deed: Deed, *, log: Path | None = None, **environ: str) 
             await asyncio.sleep(0.2)
             sessions = [*first.sessions, *second.sessions]
             left = ["a session of the model's" for one in sessions if one.ended == "running"]
-        left += ["a socket"] if psutil.Process().num_fds() > before else []
         told, other = (told_of(report) for report in reports)
         same = "as this one" if _alike(told, other) else other.heard
         return Row("bridge", name, told.heard, told.outcome, same, ", ".join(left) or "nothing")

@@ -41,6 +41,12 @@ def without_seconds(told: str) -> str:
     return _SECONDS.sub("… s", told)
 
 
+def gist(told: str) -> list[str]:
+    """What was heard, without how long, and without silence: a busy machine has some of its own."""
+    kinds = [part.rsplit(" … s")[0] for part in without_seconds(told).split(", ")]
+    return [kind for kind, _ in groupby(kind for kind in kinds if kind != "silence")]
+
+
 def _kind(frame: bytes) -> str:
     if frame in _RINGING:
         return "ringing"

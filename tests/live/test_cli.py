@@ -154,6 +154,16 @@ async def test_wrong_settings_are_all_named(tmp_path: Path) -> None:
     assert "PERSONAPLEX_URL='ftp://x'" in output
 
 
+async def test_serve_without_its_redis_says_so(tmp_path: Path) -> None:
+    url = "redis://:secret@127.0.0.1:9/0"
+    code, output = await run("serve", "--port", "0", cwd=tmp_path, LEASES_URL=url)
+    assert code == 2
+    assert "LEASES_URL='(hidden)' is not allowed: the address of a Redis that can be" in output
+    assert "can't be used: ConnectionError" in output
+    assert "secret" not in output
+    assert "Traceback" not in output
+
+
 async def test_an_env_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"PORT=\xff\xfe\n")
     code, output = await run("doctor", cwd=tmp_path)

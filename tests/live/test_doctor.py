@@ -101,15 +101,18 @@ async def test_wrong_personas(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert "persona 'x': voice 'ROBOT' is not one of" in output
 
 
-async def test_a_waiting_sound_that_is_none(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("variable", "what"), [("RINGBACK", "ringback"), ("HOLD_SOUND", "hold sound")]
+)
+async def test_a_sound_that_is_none(
+    variable: str, what: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "waiting.mp3"
     path.write_text("la la la", "utf-8")
-    ailing, output = await told(capsys, RINGBACK=str(path))
+    ailing, output = await told(capsys, **{variable: str(path)})
     assert ailing
-    assert f"ringback: can't read {path} as a sound file" in output
-    assert "-> mend RINGBACK" in output
+    assert f"{what}: can't read {path} as a sound file" in output
+    assert f"-> mend {variable}" in output
 
 
 async def test_a_public_bridge_without_a_token(capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,3 +179,18 @@ async def test_something_else_in_its_place(capsys: pytest.CaptureFixture[str]) -
         ailing, output = await told(capsys, PERSONAPLEX_URL=f"http://{HOST}:{port}")
     assert ailing
     assert "answers HTTP 404" in output
+
+
+async def test_each_model_server_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    async with standin(ModelOptions()) as (url, _), standin(ModelOptions()) as (other, _):
+        ailing, output = await told(capsys, PERSONAPLEX_URL=f"{url}, {other}#capacity=4")
+    assert not ailing
+    assert f"model server: {url} answers; calls at a time: 1" in output
+    assert f"model server: {other} answers; calls at a time: 4" in output
+
+
+async def test_a_redis_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    ailing, output = await told(capsys, LEASES_URL=f"redis://:secret@{HOST}:9/0")
+    assert ailing
+    assert "LEASES_URL: the Redis there can't be used\n      -> is it running" in output
+    assert "secret" not in output

@@ -390,7 +390,7 @@ async def test_a_call_in_progress_overtakes_those_who_wait() -> None:
 
 
 @in_virtual_time
-async def test_no_line_is_warmed_that_callers_wait_for() -> None:
+async def test_callers_who_wait_get_what_is_kept_warm() -> None:
     async with standins(1) as (urls, models), pool_of(*urls, warm_role=TEACHER) as pool:
         async with pool.line("CA1", CLERK):
             await pool.wait("CA2")

@@ -451,3 +451,29 @@ async def test_a_signed_caller_holds_and_strangers_do_not() -> None:
                 assert response.status == 403
             async with http.get(url) as response:
                 assert response.status == 405
+
+
+@pytest.mark.parametrize("drain_to", [None, "http://127.0.0.1:{port}"])
+@in_virtual_time
+async def test_who_holds_when_the_bridge_shuts_down_is_sent_elsewhere(
+    drain_to: str | None,
+) -> None:
+    """To another bridge, where they get a server; or they are asked to call again."""
+    async with full_line(QUIET, QUEUE) as (other, other_model):
+        to = drain_to.format(port=other.port) if drain_to else None
+        settings = dataclasses.replace(QUEUE, drain_to=to)
+        async with full_line(QUIET, settings) as (line, _):
+            making = asyncio.create_task(calls(line, 2))
+            await asyncio.sleep(5.0)
+            await line.bridge.drain(60.0)
+            first, second = await making
+    assert first.outcome == "the caller hung up"
+    assert second.queue_results == ["leave"]
+    assert second.held_s is not None
+    assert second.held_s < HOLD_S
+    if to is None:
+        assert second.said_by_twilio[-1] == AGAIN
+        assert second.outcome == "hung up by TwiML"
+    else:
+        assert second.outcome == "the caller hung up"
+        assert len(other_model.sessions) == 1

@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 import pytest
 
 from personaplex_bridge.errors import LeaseLost, QueueFull
-from personaplex_bridge.pool.leases import FORGOTTEN_S, Lease, MemoryLeases, Refused, Slot
+from personaplex_bridge.pool.leases import (
+    FORGOTTEN_S,
+    PRESENT_S,
+    Lease,
+    MemoryLeases,
+    Refused,
+    Slot,
+)
 from tests.virtual import in_virtual_time
 
 T = TypeVar("T")
@@ -123,6 +130,20 @@ async def test_who_no_longer_asks_is_forgotten() -> None:
     await asyncio.sleep(1)
     assert at_once(leases.wait("CA2", 10)) == 1
     assert at_once(leases.wait("CA1", 10)) == 2
+
+
+@in_virtual_time
+async def test_no_server_stays_idle_for_one_who_does_not_ask_though_they_keep_their_place() -> None:
+    leases = MemoryLeases()
+    at_once(leases.wait("CA1", 10))
+    at_once(leases.wait("CA2", 10))
+    assert take(leases, A, call="CA2") is Refused.BEHIND
+    await asyncio.sleep(PRESENT_S)
+    assert at_once(leases.wait("CA2", 10)) == 2
+    lease = taken(leases, A, call="CA2")
+    leases.release(lease)
+    assert at_once(leases.wait("CA1", 10)) == 1
+    assert take(leases, A, call="CA3") is Refused.BEHIND, "now they ask again"
 
 
 @in_virtual_time

@@ -88,7 +88,18 @@ class RedisServer:
         """Have it give out leases at once, as one that has run for long."""
         async with Redis.from_url(self.url, decode_responses=True) as redis:
             run = (await redis.info("server"))["run_id"]
-            await redis.hset(PREFIX + "meta", mapping={"run": run, "since": 1})
+            await redis.hset(PREFIX + "leases", mapping={"run": run, "since": 1})
+
+    async def drop(self, key: str) -> None:
+        """As a Redis does that has no more memory."""
+        async with Redis.from_url(self.url) as redis:
+            await redis.delete(PREFIX + key)
+
+    async def now_ms(self) -> int:
+        """Its clock."""
+        async with Redis.from_url(self.url) as redis:
+            seconds, micros = await redis.time()
+            return int(seconds) * 1000 + int(micros) // 1000
 
     async def read(self, key: str) -> dict[str, str]:
         """A hash."""

@@ -212,6 +212,21 @@ async def test_who_no_longer_asks_is_forgotten(
         assert await one.wait("CA1", 9) == 2
 
 
+async def test_no_server_stays_idle_for_one_who_does_not_ask(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their bridge may be dead."""
+    monkeypatch.setattr(redis_leases, "PRESENT_S", 0.5)
+    async with bridge(redis) as one, bridge(redis) as other:
+        assert [await one.wait("CA1", 9), await other.wait("CA2", 9)] == [1, 2]
+        assert await take(other, A, call="CA2") is Refused.BEHIND
+        async with asyncio.timeout(5):
+            while not isinstance(await take(other, A, call="CA2"), Lease):
+                assert await other.wait("CA2", 9) == 2
+                await asyncio.sleep(0.05)
+        assert await one.wait("CA1", 9) == 1
+
+
 # Warm lines of others
 
 
@@ -324,6 +339,19 @@ async def test_a_redis_that_has_lost_its_data_learns_who_has_what(redis: RedisSe
                 await asyncio.sleep(0.1)
         assert answers == {Refused.STARTING, B}, "never A"
         lease.check()
+
+
+@pytest.mark.parametrize("key", ["leases", "tokens"])
+async def test_a_redis_that_drops_a_key_gives_no_lease_twice(redis: RedisServer, key: str) -> None:
+    async with bridge(redis, 4) as one, bridge(redis, 4) as other:
+        lease = await taken(one, A)
+        await redis.drop(key)
+        async with asyncio.timeout(20):
+            while (answer := await take(other, A)) is not Refused.TAKEN:
+                assert answer is Refused.STARTING
+                await asyncio.sleep(0.1)
+        lease.check()
+        assert (await free_again(other, B)).token > lease.token
 
 
 async def patiently(leases: RedisLeases, *slots: Slot) -> Lease | Refused:

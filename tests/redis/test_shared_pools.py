@@ -11,16 +11,19 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.asyncio.server import ServerConnection
 
+from personaplex_bridge import doctor
 from personaplex_bridge.clock import SYSTEM_CLOCK
-from personaplex_bridge.errors import LeaseLost, LeasesUnavailable, ModelBusy
+from personaplex_bridge.errors import LeaseLost, LeasesUnavailable, ModelBusy, ModelClosed
+from personaplex_bridge.personaplex.client import PersonaPlexLine
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.pool import ModelPool, SeatState
 from personaplex_bridge.pool.leases import Lease, Slot
 from personaplex_bridge.pool.redis_leases import WATCH_S, RedisLeases
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.values import CHAT_PATH, ServerAddress
-from tests.live.harness import HOST, standin, until
+from tests.live.harness import HOST, raw_model, standin, until
 from tests.redis.server import RedisServer
 
 TTL_S, NEVER_S = 2.0, 3600.0
@@ -125,8 +128,44 @@ async def test_calls_end_when_redis_is_away_for_too_long(redis: RedisServer) -> 
         async with one.line("CA1", CLERK) as line:
             redis.kill()
             with pytest.raises(LeaseLost):
-                await asyncio.wait_for(line.receive(), 10)
+                await asyncio.wait_for(_listen(line), 10)
         await until(lambda: server.sessions[0].ended != "running")
+
+
+async def _listen(line: PersonaPlexLine) -> None:
+    while True:
+        await line.receive()
+
+
+async def test_a_call_whose_server_is_gone_gets_another_bridges_warm_one(
+    redis: RedisServer,
+) -> None:
+    """Rather than the one that is gone, though that is free at once."""
+
+    async def dies(socket: ServerConnection) -> None:
+        await socket.send(b"\x00")
+
+    async with (
+        raw_model(dies) as bad,
+        model() as (url, server),
+        pool(redis, url, warm=True, ttl_s=8) as other,
+    ):
+        await until(lambda: other.states == {SeatState.WARM: 1})
+        async with pool(redis, bad, url, ttl_s=8) as both:
+            with pytest.raises(ModelClosed):
+                async with both.line("CA1", CLERK) as line:
+                    await _listen(line)
+            async with both.line("CA1", CLERK):
+                assert len(server.sessions) == 2
+
+
+async def test_a_bridge_that_drains_keeps_nothing_warm(redis: RedisServer) -> None:
+    async with model() as (url, _), pool(redis, url, warm=True) as one:
+        await until(lambda: one.states == {SeatState.WARM: 1})
+        one.retire()
+        await until(lambda: one.states == {SeatState.IDLE: 1})
+        async with pool(redis, url, warm=True) as other:
+            await until(lambda: other.states == {SeatState.WARM: 1}, 10)
 
 
 # A process that is stopped
@@ -231,3 +270,10 @@ async def test_a_process_that_is_killed_leaves_its_server_to_others_in_one_ttl(
             await until_reserved(one, "CA2")
             async with one.line("CA2", CLERK):
                 assert len(server.sessions) == 2
+
+
+async def test_doctor_finds_the_redis(
+    redis: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not await doctor.examine({"PORT": "0", "LEASES_URL": redis.url})
+    assert "LEASES_URL: the Redis there answers" in capsys.readouterr().out

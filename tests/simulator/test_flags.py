@@ -70,3 +70,12 @@ def test_what_is_wrong_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parser("phone-").parse_args(["--pause", "10"])
     assert "argument --pause: '10' is not of the form AT+FOR" in capsys.readouterr().err
+
+
+def test_what_becomes_of_a_call_that_no_model_takes() -> None:
+    both = parser("")
+    flags.add_endings(both)
+    assert flags.call_faults(both.parse_args([])) == CallFaults()
+    line = "--hang-up-holding 12.5 --dial-status no-answer"
+    faults = CallFaults(hang_up_holding_s=12.5, dial_status="no-answer")
+    assert flags.call_faults(both.parse_args(line.split())) == faults

@@ -169,7 +169,10 @@ def _is_allowed(text: str) -> bool:
         return False
 
 
-@given(st.text(max_size=500).filter(_is_allowed))
+PRINTABLE = st.characters(exclude_categories=("C", "Z"), include_characters=" ")
+
+
+@given(st.text(PRINTABLE, min_size=1, max_size=500).filter(_is_allowed))
 def test_any_words_are_said_as_they_are(text: str) -> None:
     words = Words(text, "en-GB")
     documents = [

@@ -24,6 +24,11 @@ from personaplex_bridge.errors import LeaseLost, QueueFull
 FORGOTTEN_S = 45.0
 """A waiting caller who hasn't asked for so long has hung up. The longest BUSY_WORDS take 35 s."""
 
+PRESENT_S = 12.0
+"""One who hasn't asked for so long keeps their place, but no server stays idle for them: they
+listen to long words, or their bridge is dead. The hold sound comes in pieces of 5 s.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -121,7 +126,8 @@ class LeaseStore(Protocol):
         """Take the first free one of `slots`, in one step. Our own spare ones are free.
 
         With `obey_queue`, only if fewer callers are ahead in line than slots are free; who isn't
-        in line is behind all who are. A caller who gets one leaves the line.
+        in line is behind all who are. Those who haven't asked for `PRESENT_S` don't count. A
+        caller who gets one leaves the line.
 
         With `warm` the lease is spare, and is given only of slots that nobody has or wants.
 
@@ -219,16 +225,18 @@ class WaitingLine:
         if call not in self._asked_s and len(self._asked_s) >= limit:
             raise QueueFull(f"{limit} callers are waiting")
         self._asked_s[call] = self._clock.now()
-        return self.ahead_of(call) + 1
+        return list(self._asked_s).index(call) + 1
 
     def leave(self, call: str) -> None:
         """Get out of the line."""
         self._asked_s.pop(call, None)
 
     def ahead_of(self, call: str) -> int:
-        """How many callers are before this one; all, if it isn't in line."""
+        """How many callers are before this one, and still ask; all, if it isn't in line."""
         self._forget()
-        return sum(1 for _ in itertools.takewhile(lambda other: other != call, self._asked_s))
+        since_s = self._clock.now() - PRESENT_S
+        before = itertools.takewhile(lambda other: other != call, self._asked_s)
+        return sum(self._asked_s[other] > since_s for other in before)
 
     def _forget(self) -> None:
         due_s = self._clock.now() - FORGOTTEN_S

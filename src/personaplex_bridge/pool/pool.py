@@ -131,7 +131,16 @@ class ModelPool:
     @property
     def servers(self) -> list[ServerReport]:
         """How each server stands, in the order in which they were given."""
-        return [self._report(server) for server in self._servers]
+        calls = Counter(seat.server for seat in self._seats.values() if self._has_call(seat))
+        return [
+            ServerReport(
+                str(server.health.circuit),
+                calls[server],
+                server.capacity,
+                server.health.last_failure,
+            )
+            for server in self._servers
+        ]
 
     @property
     def leases_reachable(self) -> bool:
@@ -213,6 +222,11 @@ class ModelPool:
             if seat.lease is lease:  # else it was lost, and the seat may have another call
                 seat.vacate()
 
+    def retire(self) -> None:
+        """No new calls come: keep no line warm any more, which others could use."""
+        self._usual.retire()
+        self._changed.set()
+
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
         """Keep a line warm and give back unused seats, inside the block; close all after.
@@ -238,26 +252,32 @@ class ModelPool:
         self, call: str, role: Role, wait_s: float, *, in_progress: bool = False
     ) -> Seat:
         """The best seat there is: now the call's own."""
-        give_up_s = _now() + wait_s
-        while True:
-            slots = [seat.slot for seat in self._candidates(role, in_progress=in_progress)]
-            taken = await self._leases.take(slots, call, obey_queue=not in_progress, warm=False)
-            if isinstance(taken, Lease):
-                self._seats[taken.slot].hold(taken, call)
-                return self._seats[taken.slot]
-            if taken is not Refused.COMING or _now() >= give_up_s:
-                raise ModelBusy(_WHY_BUSY[taken])
-            await asyncio.sleep(COMING_POLL_S)
+        give_up_s, refused = _now() + wait_s, Refused.TAKEN
+        for seats in self._choices(in_progress=in_progress):
+            while True:
+                slots = [seat.slot for seat in best_first(seats, role)]
+                taken = await self._leases.take(slots, call, obey_queue=not in_progress, warm=False)
+                if isinstance(taken, Lease):
+                    self._seats[taken.slot].hold(taken, call)
+                    return self._seats[taken.slot]
+                refused = taken
+                if taken is not Refused.COMING or _now() >= give_up_s:
+                    break
+                await asyncio.sleep(COMING_POLL_S)
+        raise ModelBusy(_WHY_BUSY[refused])
 
-    def _candidates(self, role: Role, *, in_progress: bool) -> list[Seat]:
-        """Seats a call may have, the best first. Raises ModelUnavailable if all servers are down.
+    def _choices(self, *, in_progress: bool) -> list[list[Seat]]:
+        """Seats that a call may have: first those of servers that work, even if it has to wait
+        until another bridge gives one up, then all.
 
         A call in progress may also try a server that is known to be down: it has nothing to lose.
+        Raises ModelUnavailable if all are, for others.
         """
-        good = [seat for seat in self._seats.values() if in_progress or seat.may_connect]
-        if not good:
+        seats = [seat for seat in self._seats.values() if in_progress or seat.may_connect]
+        if not seats:
             raise ModelUnavailable("every model server is down")
-        return best_first(good, role)
+        good = [seat for seat in seats if seat.server.health.rank == 0]
+        return [good, seats] if 0 < len(good) < len(seats) else [seats]
 
     async def _tend(self) -> None:
         while True:
@@ -306,11 +326,6 @@ class ModelPool:
     def _state_of(self, seat: Seat) -> SeatState:
         elsewhere = seat.lease is None and seat.slot in self._leases.elsewhere
         return SeatState.ELSEWHERE if elsewhere else seat.state
-
-    def _report(self, server: Server) -> ServerReport:
-        busy = sum(self._has_call(seat) for seat in self._seats.values() if seat.server is server)
-        health = server.health
-        return ServerReport(str(health.circuit), busy, server.capacity, health.last_failure)
 
     def _refuse_if_full(self) -> None:
         if all(server.health.circuit is Circuit.OPEN for server in self._servers):

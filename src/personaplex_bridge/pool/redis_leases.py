@@ -26,10 +26,10 @@ from redis.exceptions import RedisError
 from personaplex_bridge import logs
 from personaplex_bridge.errors import LeasesUnavailable, QueueFull
 from personaplex_bridge.pool import redis_scripts
-from personaplex_bridge.pool.leases import FORGOTTEN_S, Lease, Refused, Slot
+from personaplex_bridge.pool.leases import FORGOTTEN_S, PRESENT_S, Lease, Refused, Slot
 
-PREFIX = "{personaplex-bridge}:"
-"""Of every key. The braces keep them together in a Redis Cluster."""
+PREFIX = "personaplex-bridge:"
+"""Of every key."""
 
 RENEWALS = 5
 """In each TTL, or more: a lease that is wanted is seen within `LOOK_S`."""
@@ -260,9 +260,9 @@ class RedisLeases:
         Raises:
             LeasesUnavailable: it can't be reached, or can't do it.
         """
-        common = (self._owner, round(self._ttl_s * 1000), round(FORGOTTEN_S * 1000))
+        times = (round(seconds * 1000) for seconds in (self._ttl_s, FORGOTTEN_S, PRESENT_S))
         try:
-            answer = await steps.do(script, *common, *arguments)
+            answer = await steps.do(script, self._owner, *times, *arguments)
         except (RedisError, OSError, TimeoutError) as error:
             self._is_gone(error)
             raise LeasesUnavailable("the Redis that holds the leases can't be reached") from None
@@ -272,7 +272,7 @@ class RedisLeases:
         return answer
 
     def _is_gone(self, error: Exception) -> None:
-        """Tell it once. The address isn't told: it may hold a password."""
+        """Tell it once, without the password."""
         if not self._is_away:
             why = f"{type(error).__name__}: {error}"[:200]
             if self._password:

@@ -1,39 +1,43 @@
 """What Redis does in one step, in its own language (Lua 5.1), for `RedisLeases`.
 
-    leases   hash: slot -> {owner, token, spare, ttl, until, nonce}; `until` in ms of Redis's clock
+    leases   hash: slot -> {owner, token, spare, ttl, until, nonce}, `until` in ms of Redis's clock;
+             and `run`, `since`: which run of Redis this is, and since when
     tokens   hash: slot -> the token of its last lease
     wanted   hash: slot -> until when a caller of another bridge waits for it
     line     sorted set: waiting calls by ticket
     asked    sorted set: waiting calls by when they last asked
-    meta     hash: this Redis's run, since when it runs, the last ticket
+    tickets  the last ticket
 
 A Redis that has just started may have lost leases: all of them, or, with an old snapshot, the
-newest. So for one TTL it gives out nothing new, while holders renew and thereby restore theirs;
-those who can't have stopped using them by then. Every step is harmless when it is done twice: a
-client whose connection broke can't tell.
+newest. One that runs may have dropped `leases` for want of memory, or another may have taken its
+place; all of that shows in `run` and `since`. Then for one TTL it gives out nothing new, while
+holders renew and thereby restore theirs; those who can't have stopped using them by then. Every
+step is harmless when it is done twice: a client whose connection broke can't tell.
 """
 
 from __future__ import annotations
 
-KEYS = ("leases", "tokens", "wanted", "line", "asked", "meta")
+KEYS = ("leases", "tokens", "wanted", "line", "asked", "tickets")
 
 _PRELUDE = """
-local leases, tokens, wanted, line, asked, meta = unpack(KEYS)
+local leases, tokens, wanted, line, asked, tickets = unpack(KEYS)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local owner, ttl, forgotten = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local next_argument = 4
+local owner, ttl = ARGV[1], tonumber(ARGV[2])
+local forgotten, present = tonumber(ARGV[3]), tonumber(ARGV[4])
+local next_argument = 5
 local function argument()
     next_argument = next_argument + 1
     return ARGV[next_argument - 1]
 end
 
 -- A new run, or a clock that was set back: begin anew.
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
-local since = tonumber(redis.call('HGET', meta, 'since') or now + 1)
-if redis.call('HGET', meta, 'run') ~= run or since > now then
+local info = redis.pcall('INFO', 'server')  -- which not every Redis that is hired allows
+local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+local since = tonumber(redis.call('HGET', leases, 'since') or now + 1)
+if redis.call('HGET', leases, 'run') ~= run or since > now then
     since = now
-    redis.call('HSET', meta, 'run', run, 'since', since)
+    redis.call('HSET', leases, 'run', run, 'since', since)
 end
 local is_new = now < since + ttl
 
@@ -95,7 +99,14 @@ for index = next_argument, #ARGV do
     end
 end
 forget()
-local ahead = redis.call('ZRANK', line, call) or redis.call('ZCARD', line)
+local ahead = 0
+for _, other in ipairs(obey and free > 0 and redis.call('ZRANGE', line, 0, -1) or {}) do
+    if other == call or ahead >= free then
+        break
+    elseif tonumber(redis.call('ZSCORE', asked, other) or 0) > now - present then
+        ahead = ahead + 1
+    end
+end
 if obey and free > 0 and ahead >= free then
     return {'behind'}
 end
@@ -109,7 +120,7 @@ if chosen then
     return {'lease', chosen, token, continues}
 end
 if to_ask and not warm then
-    redis.call('HSET', wanted, to_ask, now + 5000)
+    redis.call('HSET', wanted, to_ask, now + 8000)
     return {'coming'}
 end
 return {is_new and free > 0 and 'starting' or 'taken'}
@@ -147,11 +158,12 @@ end
 local elsewhere = {}
 local all = redis.call('HGETALL', leases)
 for index = 1, #all, 2 do
-    local lease = cjson.decode(all[index + 1])
-    if lease['until'] <= now - 60000 then
-        redis.call('HDEL', leases, all[index])
-    elseif lease.owner ~= owner and not lease.spare and lease['until'] > now then
-        elsewhere[#elsewhere + 1] = all[index]
+    local slot = all[index]
+    local lease = slot ~= 'run' and slot ~= 'since' and cjson.decode(all[index + 1])
+    if lease and lease['until'] <= now - 60000 then
+        redis.call('HDEL', leases, slot)
+    elseif lease and lease.owner ~= owner and not lease.spare and lease['until'] > now then
+        elsewhere[#elsewhere + 1] = slot
     end
 end
 return {answers, elsewhere}
@@ -182,7 +194,7 @@ if not redis.call('ZSCORE', line, call) then
     if redis.call('ZCARD', line) >= limit then
         return 0
     end
-    redis.call('ZADD', line, redis.call('HINCRBY', meta, 'ticket', 1), call)
+    redis.call('ZADD', line, redis.call('INCR', tickets), call)
 end
 redis.call('ZADD', asked, now, call)
 return redis.call('ZRANK', line, call) + 1

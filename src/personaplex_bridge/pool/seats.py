@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from functools import partial
 
@@ -174,13 +175,12 @@ class Seat:
 _LOST = "the lease of the model server was lost"
 
 
-def best_first(seats: Iterable[Seat], role: Role) -> list[Seat]:
+def best_first(seats: Collection[Seat], role: Role) -> list[Seat]:
     """First a server that works, then a line that is ready, then the one with fewer calls."""
-    seats = list(seats)
+    calls = Counter(seat.server for seat in seats if seat.taken_for is not None)
 
     def badness(seat: Seat) -> tuple[int, int, int]:
-        calls = sum(o.taken_for is not None for o in seats if o.server is seat.server)
-        return seat.server.health.rank, seat.price(role), calls
+        return seat.server.health.rank, seat.price(role), calls[seat.server]
 
     return sorted(seats, key=badness)
 

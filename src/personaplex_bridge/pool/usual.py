@@ -22,6 +22,10 @@ class UsualRole:
         """A call had it."""
         self._roles.append(role)
 
+    def retire(self) -> None:
+        """Nobody will call any more."""
+        self._default = None
+
     @property
     def role(self) -> Role | None:
         """Whom to keep a line warm for."""

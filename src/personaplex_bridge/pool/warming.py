@@ -77,8 +77,10 @@ class Warmer:
 
     async def _take(self, role: Role) -> None:
         """Take a seat that nobody has, if there is one, and begin its line."""
-        seats = best_first(self._seats.values(), role)
-        slots = [seat.slot for seat in seats if seat.may_warm]
+        good = [seat for seat in self._seats.values() if seat.may_warm]
+        slots = [seat.slot for seat in best_first(good, role)]
+        if not slots:
+            return
         try:
             taken = await self._leases.take(slots, "", obey_queue=True, warm=True)
         except LeasesUnavailable:

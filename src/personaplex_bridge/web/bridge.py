@@ -150,6 +150,7 @@ class Bridge:
         end the others politely: they are told so by the TwiML after their stream.
         """
         self._admission.is_closed = True
+        self._pool.retire()
         _log.info(
             "draining: %d calls go on, for %g s at most; a second signal ends them",
             len(self._calls),

@@ -22,6 +22,7 @@ from personaplex_bridge.errors import (
     ModelUnavailable,
 )
 from personaplex_bridge.personaplex.voices import Role
+from personaplex_bridge.pool.leases import FORGOTTEN_S
 from personaplex_bridge.web.access import Access
 from personaplex_bridge.web.admission import Admission
 from personaplex_bridge.web.answers import Answers
@@ -32,9 +33,6 @@ TELL_CHANGE_AFTER_S = 15.0
 """A caller who has moved up is told so, but not sooner than so long after the last time."""
 TELL_AGAIN_AFTER_S = 60.0
 """A caller who hasn't moved up hears so often that they are not forgotten."""
-
-FORGOTTEN_S = 45.0
-"""Who hasn't been asked for by Twilio for so long has hung up."""
 
 HOPE_S = 15.0
 """With no model server, or no store of leases, callers hold on for so long: a failure that short

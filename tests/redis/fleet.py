@@ -1,0 +1,142 @@
+"""Several bridges and several model servers, each a process, and a Redis that the bridges share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.redis.server import RedisServer
+
+HOST = "127.0.0.1"
+READY_S = 60.0
+END_S = 20.0
+
+
+class Fleet:
+    """Use it `running`."""
+
+    def __init__(self, folder: Path, bridges: int, servers: int, settings: dict[str, str]) -> None:
+        self.redis = RedisServer(folder)
+        self.ports = _free_ports(bridges)
+        self._settings = settings
+        self._folder = folder
+        self._servers = servers
+        self._models: list[Process] = []
+        self._bridges: list[Process | None] = [None] * bridges
+        self._starts = [0] * bridges
+        self._urls: list[str] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Fleet]:
+        """All processes are there and ready; they are gone after the block."""
+        try:
+            await self.redis.start()
+            await asyncio.gather(*(self._start_model() for _ in range(self._servers)))
+            await asyncio.gather(*(self.start(number) for number in range(len(self.ports))))
+            yield self
+        finally:
+            for process in [*self._models, *self._bridges]:
+                if process is not None and process.returncode is None:
+                    process.kill()
+                    await process.wait()
+            self.redis.kill()
+
+    async def start(self, number: int) -> None:
+        """Have a bridge run; returns when it takes calls."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("TWILIO_")}
+        settings = {
+            "PERSONAPLEX_URL": ",".join(self._urls),
+            "LEASES_URL": self.redis.url,
+            "PORT": str(self.ports[number]),
+            "WEBHOOK_RATE": "1000",  # all callers have one address here
+            "RINGBACK": "off",  # what callers hear is then the model
+        }
+        settings.update(self._settings)
+        with (self._folder / f"bridge-{number + 1}.log").open("ab") as log:
+            self._bridges[number] = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "personaplex_bridge", "serve"),
+                stdout=DEVNULL,
+                stderr=log,
+                env={**kept, **settings},
+            )
+        self._starts[number] += 1
+        await _until_ready(self.ports[number])
+
+    async def kill(self, number: int) -> None:
+        """As `kill -9` does."""
+        process = self._bridges[number]
+        assert process is not None
+        process.kill()
+        await process.wait()
+
+    def is_alive(self, number: int) -> bool:
+        """Whether a bridge runs."""
+        process = self._bridges[number]
+        return process is not None and process.returncode is None
+
+    def starts(self, number: int) -> int:
+        """How often a bridge has been started."""
+        return self._starts[number]
+
+    async def end(self) -> list[dict[str, Any]]:
+        """End all bridges, then all servers, with SIGINT; what the servers saw."""
+        for process in self._bridges:
+            assert process is not None
+            process.send_signal(signal.SIGINT)
+        for process in self._bridges:
+            assert process is not None
+            await asyncio.wait_for(process.wait(), END_S)
+        return [await self._end_model(process) for process in self._models]
+
+    async def leases(self) -> dict[str, Any]:
+        """The leases that Redis knows, and that have not run out, by slot."""
+        now_ms = await self.redis.now_ms()
+        found = await self.redis.read("leases")
+        leases = {slot: json.loads(text) for slot, text in found.items() if "#" in slot}
+        return {slot: lease for slot, lease in leases.items() if lease["until"] > now_ms}
+
+    async def _start_model(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.redis.standin_process"), stdout=PIPE
+        )
+        self._models.append(process)
+        assert process.stdout is not None
+        async with asyncio.timeout(READY_S):
+            self._urls.append(f"ws://{HOST}:{int(await process.stdout.readline())}")
+
+    async def _end_model(self, process: Process) -> dict[str, Any]:
+        process.send_signal(signal.SIGINT)
+        output, _ = await asyncio.wait_for(process.communicate(), END_S)
+        seen: dict[str, Any] = json.loads(output)
+        return seen
+
+
+async def _until_ready(port: int) -> None:
+    async with asyncio.timeout(READY_S), aiohttp.ClientSession() as http:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with http.get(f"http://{HOST}:{port}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(0.05)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that a bridge can have again after it was killed."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
