@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import socket
-import sys
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,9 +13,7 @@ from personaplex_bridge.clock import SYSTEM_CLOCK
 from personaplex_bridge.simulator.caller import PhoneCall
 from personaplex_bridge.simulator.plan import CallFailed, CallPlan
 from personaplex_bridge.simulator.report import PhoneReport
-from tests.live.harness import HOST
-
-READY_S = 20.0
+from tests.processes import HOST, free_ports, start_bridge
 
 
 class ServedBridge:
@@ -55,38 +48,12 @@ async def served(
     servers: list[str], *, log: Path | None = None, **environ: str
 ) -> AsyncIterator[ServedBridge]:
     """A bridge, ready; killed at the end if it is still there. Its log goes to `log`."""
-    port = _free_port()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TWILIO_")}
-    settings = {"PERSONAPLEX_URL": ",".join(servers), "PORT": str(port), "WARM_LINES": "no"}
-    with contextlib.ExitStack() as stack:
-        stderr = DEVNULL if log is None else stack.enter_context(log.open("wb"))
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "personaplex_bridge", "serve"),
-            stdout=DEVNULL,
-            stderr=stderr,
-            env={**kept, **settings, **environ},
-        )
+    (port,) = free_ports(1)
+    settings = {"PERSONAPLEX_URL": ",".join(servers), "WARM_LINES": "no", **environ}
+    process = await start_bridge(port, log, **settings)
     try:
-        await _until_ready(port)
         yield ServedBridge(process, port)
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
-
-
-async def _until_ready(port: int) -> None:
-    async with asyncio.timeout(READY_S), aiohttp.ClientSession() as http:
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with http.get(f"http://{HOST}:{port}/readyz") as answer:
-                    if answer.status == 200:
-                        return
-            await asyncio.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

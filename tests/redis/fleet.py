@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
-import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
+from tests.processes import HOST, READY_S, free_ports, start_bridge
 from tests.redis.server import RedisServer
 
-HOST = "127.0.0.1"
-READY_S = 60.0
 END_S = 20.0
 
 
@@ -29,7 +23,7 @@ class Fleet:
 
     def __init__(self, folder: Path, bridges: int, servers: int, settings: dict[str, str]) -> None:
         self.redis = RedisServer(folder)
-        self.ports = _free_ports(bridges)
+        self.ports = free_ports(bridges)
         self._settings = settings
         self._folder = folder
         self._servers = servers
@@ -55,24 +49,16 @@ class Fleet:
 
     async def start(self, number: int) -> None:
         """Have a bridge run; returns when it takes calls."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("TWILIO_")}
         settings = {
             "PERSONAPLEX_URL": ",".join(self._urls),
             "LEASES_URL": self.redis.url,
-            "PORT": str(self.ports[number]),
             "WEBHOOK_RATE": "1000",  # all callers have one address here
             "RINGBACK": "off",  # what callers hear is then the model
         }
         settings.update(self._settings)
-        with (self._folder / f"bridge-{number + 1}.log").open("ab") as log:
-            self._bridges[number] = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "personaplex_bridge", "serve"),
-                stdout=DEVNULL,
-                stderr=log,
-                env={**kept, **settings},
-            )
+        log = self._folder / f"bridge-{number + 1}.log"
+        self._bridges[number] = await start_bridge(self.ports[number], log, **settings)
         self._starts[number] += 1
-        await _until_ready(self.ports[number])
 
     async def kill(self, number: int) -> None:
         """As `kill -9` does."""
@@ -121,22 +107,3 @@ class Fleet:
         output, _ = await asyncio.wait_for(process.communicate(), END_S)
         seen: dict[str, Any] = json.loads(output)
         return seen
-
-
-async def _until_ready(port: int) -> None:
-    async with asyncio.timeout(READY_S), aiohttp.ClientSession() as http:
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with http.get(f"http://{HOST}:{port}/readyz") as answer:
-                    if answer.status == 200:
-                        return
-            await asyncio.sleep(0.05)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that a bridge can have again after it was killed."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
