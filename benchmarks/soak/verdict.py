@@ -16,6 +16,8 @@ P50_MS, P99_MS = 0.5, 5.0
 two runs without faults differ on a machine that does something else beside."""
 LEAST_JUDGED = 0.5
 """With fewer calls than that to judge by, the machine was too busy to tell anything."""
+MOST_AFFECTED = 0.02
+"""With more calls than that affected when nothing goes wrong, too."""
 CHANCE = 0.01
 """A difference of counts that comes by chance less often than this counts as one."""
 
@@ -69,6 +71,11 @@ def judge(measured: Measured, sizes: Sizes) -> list[Verdict]:
             "; ".join([f"{len(measured.errors)} lines", *measured.errors[:3]]),
         ),
         _can_be_judged(baseline, run),
+        Verdict(
+            "without faults hardly a call is affected: the machine has room",
+            baseline.affected <= MOST_AFFECTED * baseline.judged,
+            f"{baseline.affected} of {baseline.judged}",
+        ),
         *_counts(baseline, run),
         *_delays("uplink", baseline.uplink_ms, run.uplink_ms),
         *_delays("downlink", baseline.downlink_ms, run.downlink_ms),

@@ -184,6 +184,12 @@ def test_what_else_is_found(changes: dict[str, Any], criterion: str) -> None:
     assert failed(measured(**changes)) == [criterion]
 
 
+def test_a_busy_machine_tells_nothing() -> None:
+    assert failed(measured(baseline=calm(affected=7))) == [
+        "without faults hardly a call is affected: the machine has room"
+    ]
+
+
 def test_no_more_than_by_chance_is_equal() -> None:
     """Only where calls without faults were affected, too: by the machine."""
     busy = measured().with_faults

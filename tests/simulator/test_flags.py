@@ -73,7 +73,7 @@ def test_what_is_wrong_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_becomes_of_a_call_that_no_model_takes() -> None:
-    both = parser("")
+    both = parser("phone-")
     flags.add_endings(both)
     assert flags.call_faults(both.parse_args([])) == CallFaults()
     line = "--hang-up-holding 12.5 --dial-status no-answer"
