@@ -436,7 +436,7 @@ async def test_answers_that_come_too_late_are_nobodys(redis: RedisServer) -> Non
         redis.resume()
         assert await one.wait("CA1", 9) == 1
         assert [await one.wait(f"CA{number}", 9) for number in (2, 3, 1)] == [2, 3, 1]
-        lease = await taken(one, C)
+        lease = await taken(one, C, call="CA1")
         await asyncio.sleep(2.5)
         assert not lease.is_lost
 
