@@ -16,7 +16,8 @@ from personaplex_bridge.pool.leases import PRESENT_S
 from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import PhoneCall
 from personaplex_bridge.simulator.plan import CallPlan
-from tests.redis.fleet import HOST, Fleet
+from tests.processes import HOST
+from tests.redis.fleet import Fleet
 
 
 @dataclass(frozen=True, slots=True)
