@@ -200,14 +200,13 @@ class BridgeSession:
     async def _talk_to_model(self, role: Role) -> None:
         """The model's side of the call: with the next one, should one fail."""
         recovery, own_role = Recovery(self._began_s), role
-        own_task = asyncio.current_task()
         while True:
-            # In a task of its own, for the reason given in `run`.
-            talking = asyncio.create_task(self._converse(role, recovery), name="conversation")
-            error = await talking
+            # In a task of its own, for the reason given in `run`. No variable holds it, nor this
+            # task: an error's traceback would, and with it, in a circle, all of the call.
+            error = await asyncio.create_task(self._converse(role, recovery), name="conversation")
             # The line may fail while the call ends, and then it is the failure that comes out of
             # the task, not the cancellation: without this, a call that is over would go on.
-            if own_task is not None and own_task.cancelling():
+            if _is_cancelled():
                 raise asyncio.CancelledError
             pause_s = recovery.pause_s(error, self._clock.now())
             self._note_loss(error, recovery.recoveries)
@@ -294,6 +293,12 @@ class BridgeSession:
 
     def _elapsed_s(self) -> float:
         return self._clock.now() - self._began_s
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has asked the running task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
