@@ -9,7 +9,6 @@ import aiohttp
 import pytest
 
 from personaplex_bridge.simulator.model import ModelOptions
-from personaplex_bridge.simulator.plan import CallPlan
 from personaplex_bridge.web.bridge import GOODBYE_TIMEOUT_S
 from tests.live.harness import CLOCK, COLD, Line, full_line, in_conversation, raw_twilio, stop
 from tests.virtual import in_virtual_time
@@ -100,17 +99,3 @@ async def test_new_calls_go_elsewhere_meanwhile(drain_to: str | None) -> None:
                 assert f"<Redirect>{drain_to}/voice/inbound?persona=noir</Redirect>" in told
         await peer.send(stop())
         await draining
-
-
-@in_virtual_time
-async def test_more_calls_than_may_be_hold() -> None:
-    settings = dataclasses.replace(COLD, when_busy="queue", personaplex_capacity=5, max_calls=1)
-    async with full_line(QUIET, settings) as (line, model), raw_twilio(line) as peer:
-        await in_conversation(line, peer, model)
-        calling = asyncio.create_task(line.call(CallPlan("", b"", hang_up_after_s=2.0)))
-        await asyncio.sleep(10.0)
-        assert len(model.sessions) == 1
-        await peer.send(stop())
-        report = await calling
-    assert report.queue_results == ["leave"]
-    assert report.outcome.endswith("the caller hung up")

@@ -48,10 +48,15 @@ class Answers:
         """All servers are busy, and the call isn't answered yet: WHEN_BUSY."""
         way = self._settings.when_busy
         if way == "queue":
-            return self._enqueue(request, choice)
+            return self.hold_on(request, choice)
         if way == "reject":
             return self.reject()
         return self._hand_over(request, way, None)
+
+    def hold_on(self, request: web.Request, choice: Choice) -> web.Response:
+        """The caller holds, from now on or again."""
+        wait_url = self._url(request, WAIT_PATH + _query(choice))
+        return _xml(twiml.enqueue(wait_url, self._url(request, QUEUED_PATH + _query(choice))))
 
     def reject(self) -> web.Response:
         """A busy signal, for a call that isn't answered yet."""
@@ -93,10 +98,6 @@ class Answers:
     def leave_queue(self) -> web.Response:
         """For a caller who holds: no longer."""
         return _xml(twiml.leave_queue())
-
-    def _enqueue(self, request: web.Request, choice: Choice) -> web.Response:
-        wait_url = self._url(request, WAIT_PATH + _query(choice))
-        return _xml(twiml.enqueue(wait_url, self._url(request, QUEUED_PATH + _query(choice))))
 
     def _hand_over(self, request: web.Request, way: Fallback, text: str | None) -> web.Response:
         """Say something, then let somebody else have the call, or nobody."""

@@ -112,8 +112,6 @@ class Bridge:
     async def serve_stream(self, request: web.Request) -> web.WebSocketResponse:
         """One call's media socket, from upgrade to close."""
         self._access.check_upgrade(request)
-        if self._admission.is_full:  # a stream without a webhook: those were counted
-            raise web.HTTPServiceUnavailable(text="as many calls as may be\n")
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             max_msg_size=self._settings.max_message_bytes,
@@ -214,20 +212,22 @@ class Bridge:
             self._outcomes.ended(call_sid, ending)
         return self._outcomes.of(call_sid)
 
-    def _admitted(self) -> int:
-        """How many calls were let in; `hosted` bounds the sockets that are still strangers."""
-        return sum(record.call_sid != "" for record in self.records)
+    def _admitted(self) -> list[str]:
+        """The calls that were let in; `hosted` bounds the sockets that are still strangers."""
+        return [record.call_sid for record in self.records if record.persona]
 
     def _admit(self, request: web.Request, start: Start) -> Choice:
         """Let a stream in that its own webhook has sent.
 
         Raises:
             StreamRefused: it brings no token, or not its own.
+            ModelBusy: no model server was reserved for it, or no longer is, and the bridge is full.
         """
         parameters = dict(start.custom_parameters)
         token = parameters.pop(TOKEN_PARAMETER, "")
         if self._tickets is not None:
             self._tickets.redeem(token, start.call_sid, parameters)
+        self._admission.check_room(start.call_sid)
         vouch_for(request)
         return self._choose(parameters)
 
