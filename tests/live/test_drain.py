@@ -51,6 +51,24 @@ async def test_and_is_ended_when_it_takes_too_long() -> None:
 
 
 @in_virtual_time
+async def test_the_door_is_closed_while_calls_are_ended_at_once() -> None:
+    """As after SIGINT: no new call comes in while Twilio is waited for."""
+    async with (
+        full_line(QUIET, dataclasses.replace(COLD, personaplex_capacity=2)) as (line, model),
+        raw_twilio(line) as peer,
+        aiohttp.ClientSession() as http,
+    ):
+        await in_conversation(line, peer, model)
+        ending = asyncio.create_task(line.bridge.say_goodbye())
+        assert await peer.close_code() == 1001
+        assert not ending.done()
+        assert await ready(line) == (503, "draining")
+        async with http.post(line.webhook, data={"CallSid": "CA1"}) as answer:
+            assert "Please call again" in await answer.text()
+        await ending
+
+
+@in_virtual_time
 async def test_without_calls_it_is_done_at_once() -> None:
     async with full_line(QUIET) as (line, _):
         began = CLOCK.now()

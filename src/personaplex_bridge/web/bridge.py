@@ -163,7 +163,9 @@ class Bridge:
             await self.say_goodbye()
 
     async def say_goodbye(self) -> None:
-        """End the calls in progress, and wait until Twilio has asked what to tell the callers."""
+        """Let no more calls in, end those in progress, and wait until Twilio has asked what to tell
+        the callers.
+        """
         await self.end_calls()
         await self._outcomes.all_asked(GOING_AWAY, GOODBYE_TIMEOUT_S)
 
@@ -236,7 +238,10 @@ class Bridge:
             yield
 
     async def end_calls(self, _app: web.Application | None = None) -> None:
-        """End the calls in progress (close code 1001); returns once they have ended."""
+        """Let no more calls in, and end those in progress (close code 1001); returns once they
+        have ended.
+        """
+        self._admission.is_closed = True
         for call in self._calls:
             call.cancel()
         if self._calls:
