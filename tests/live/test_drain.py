@@ -9,8 +9,9 @@ import aiohttp
 import pytest
 
 from personaplex_bridge.simulator.model import ModelOptions
+from personaplex_bridge.simulator.plan import CallPlan
 from personaplex_bridge.web.bridge import GOODBYE_TIMEOUT_S
-from tests.live.harness import CLOCK, COLD, Line, full_line, in_conversation, raw_twilio, stop
+from tests.live.harness import CLOCK, COLD, HOST, Line, full_line, in_conversation, raw_twilio, stop
 from tests.virtual import in_virtual_time
 
 QUIET = ModelOptions("silence", prompt_ms=0, step_ms=0)
@@ -114,6 +115,20 @@ async def test_new_calls_go_elsewhere_meanwhile(drain_to: str | None) -> None:
             if drain_to is None:
                 assert "Please call again" in told
             else:
-                assert f"<Redirect>{drain_to}/voice/inbound?persona=noir</Redirect>" in told
+                url = f"{drain_to}/voice/inbound?persona=noir&amp;sent-on=yes"
+                assert f"<Redirect>{url}</Redirect>" in told
         await peer.send(stop())
         await draining
+
+
+@in_virtual_time
+async def test_who_was_sent_on_is_not_sent_on_again() -> None:
+    """Two bridges that are drained at once, and know of each other, would send callers round."""
+    back = dataclasses.replace(COLD, drain_to="http://127.0.0.1:9")
+    async with full_line(QUIET, back) as (other, _):
+        there = f"http://{HOST}:{other.port}"
+        async with full_line(QUIET, dataclasses.replace(COLD, drain_to=there)) as (line, _):
+            await asyncio.gather(line.bridge.drain(1.0), other.bridge.drain(1.0))
+            report = await line.call(CallPlan("", b"", hang_up_after_s=2.0))
+    assert report.said_by_twilio == [COLD.again_words]
+    assert report.problems == []

@@ -148,10 +148,17 @@ def test_a_stream_has_a_token_of_its_own_after_the_queue_too() -> None:
     ("drain_to", "url"), [(None, None), ("https://b.example", "https://b.example/voice/inbound")]
 )
 def test_elsewhere(drain_to: str | None, url: str | None) -> None:
-    document = text_of(answers(drain_to=drain_to).elsewhere(asked_for(persona="noir")))
+    document = text_of(answers(drain_to=drain_to).elsewhere(REQUEST, asked_for(persona="noir")))
     verbs = [verb.tag for verb in ET.fromstring(document)]
     if url is None:
         assert verbs == ["Say", "Hangup"]
     else:
         assert verbs == ["Redirect"]
-        assert urls_of(document) == [f"{url}?persona=noir"]
+        assert urls_of(document) == [f"{url}?persona=noir&sent-on=yes"]
+
+
+def test_nobody_is_sent_round_in_a_circle() -> None:
+    sent_on = make_mocked_request("POST", "/voice/inbound?persona=noir&sent-on=yes")
+    document = text_of(answers(drain_to="https://b.example").elsewhere(sent_on, asked_for()))
+    assert SETTINGS.again_words in document
+    assert urls_of(document) == []

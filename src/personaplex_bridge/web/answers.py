@@ -25,6 +25,9 @@ from personaplex_bridge.web.paths import (
 )
 from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
 
+SENT_ON = "sent-on"
+"""In the query of a webhook: another bridge has sent the caller, because it is being drained."""
+
 _log = logging.getLogger(logs.NAME)
 
 
@@ -71,12 +74,15 @@ class Answers:
         way: Fallback = "voicemail" if self._settings.fallback == "voicemail" else "hangup"
         return self._hand_over(request, way, self._settings.sorry_words)
 
-    def elsewhere(self, choice: Choice) -> web.Response:
-        """The bridge takes no more calls: to another one, if there is one."""
+    def elsewhere(self, request: web.Request, choice: Choice) -> web.Response:
+        """The bridge takes no more calls: to another one, if there is one.
+
+        Who was sent here by one that takes no more calls either isn't sent on: round and round.
+        """
         other = self._settings.drain_to
-        if other is None:
+        if other is None or SENT_ON in request.query:
             return self.call_again()
-        return _xml(twiml.redirect(other + WEBHOOK_PATH + _query(choice)))
+        return _xml(twiml.redirect(f"{other}{WEBHOOK_PATH}{_query(choice)}&{SENT_ON}=yes"))
 
     def call_again(self) -> web.Response:
         """The bridge shuts down."""

@@ -117,7 +117,7 @@ class Waiting:
             _log.info("a caller holds no longer: %s", result)
             return self._answers.hang_up()
         if self._admission.is_closed:
-            return self._answers.elsewhere(choice)
+            return self._answers.elsewhere(request, choice)
         if result != "leave":
             _log.warning("Twilio's queue let a caller go: %.40r", result)
         return self._answers.failed(request)

@@ -52,7 +52,7 @@ class Webhooks:
         for warning in choice.warnings:
             _log.warning("webhook: %s", warning)
         if self._admission.is_closed:
-            return self._answers.elsewhere(choice)
+            return self._answers.elsewhere(request, choice)
         call = asked.get("CallSid", "")
         try:
             await self._admission.reserve(call, choice.role)
