@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from html import unescape
+from typing import Any
 
 import aiohttp
 import pytest
 
+from personaplex_bridge.config import Settings
+from personaplex_bridge.personas import load_catalogue
+from personaplex_bridge.pool import ModelPool
+from personaplex_bridge.pool.leases import MemoryLeases
 from personaplex_bridge.simulator.model import ModelOptions
 from personaplex_bridge.simulator.plan import CallPlan
-from personaplex_bridge.web.bridge import GOODBYE_TIMEOUT_S
-from tests.live.harness import CLOCK, COLD, HOST, Line, full_line, in_conversation, raw_twilio, stop
+from personaplex_bridge.values import ServerAddress
+from personaplex_bridge.web.bridge import GOODBYE_TIMEOUT_S, Bridge
+from personaplex_bridge.web.hosting import hosted
+from tests.live.harness import (
+    CLOCK,
+    COLD,
+    HOST,
+    Line,
+    full_line,
+    in_conversation,
+    raw_twilio,
+    standin,
+    stop,
+)
 from tests.virtual import in_virtual_time
 
 QUIET = ModelOptions("silence", prompt_ms=0, step_ms=0)
@@ -132,3 +152,65 @@ async def test_who_was_sent_on_is_not_sent_on_again() -> None:
             report = await line.call(CallPlan("", b"", hang_up_after_s=2.0))
     assert report.said_by_twilio == [COLD.again_words]
     assert report.problems == []
+
+
+@asynccontextmanager
+async def bridge_of(url: str, leases: MemoryLeases, settings: Settings) -> AsyncIterator[Line]:
+    """A bridge whose line is others' too, as if by a Redis."""
+    settings = dataclasses.replace(settings, leases_url="redis://unused")
+    pool = ModelPool([ServerAddress(url, 1)], leases)
+    bridge = Bridge(settings, load_catalogue(), pool, clock=CLOCK)
+    async with hosted(bridge.application(), HOST, 0) as port:
+        yield Line(port, bridge, pool)
+
+
+@in_virtual_time
+async def test_who_is_sent_on_keeps_their_place() -> None:
+    settings, leases = dataclasses.replace(COLD, when_busy="queue"), MemoryLeases()
+    async with standin(QUIET) as (url, model), bridge_of(url, leases, settings) as other:
+        there = f"http://{HOST}:{other.port}"
+        settings = dataclasses.replace(settings, drain_to=there)
+        async with (
+            bridge_of(url, leases, settings) as line,
+            raw_twilio(other) as peer,
+            aiohttp.ClientSession() as http,
+        ):
+
+            async def ask(url: str, call: str, **form: str) -> str:
+                async with http.post(url, data={"CallSid": call, **form}) as answer:
+                    return await answer.text()
+
+            here = f"http://{HOST}:{line.port}"
+            await in_conversation(other, peer, model)
+            assert "<Enqueue" in await ask(line.webhook, "CA1")
+            assert "<Enqueue" in await ask(other.webhook, "CA2")
+            await line.bridge.drain(1.0)
+            assert "<Leave" in await ask(f"{here}/voice/wait", "CA1")
+            told = await ask(f"{here}/voice/queued", "CA1", QueueResult="leave")
+            to = unescape(told.partition("<Redirect>")[2].partition("</Redirect>")[0])
+            assert to.startswith(there)
+            assert "<Enqueue" in await ask(to, "CA1", CallStatus="in-progress")
+            assert "number 1 in line" in await ask(f"{there}/voice/wait", "CA1")
+            assert "number 2 in line" in await ask(f"{there}/voice/wait", "CA2")
+            # Who hangs up meanwhile leaves the line.
+            await ask(f"{here}/voice/queued", "CA1", QueueResult="hangup")
+            assert await other.pool.wait("CA2") == 1
+
+
+@pytest.mark.parametrize("when_busy", ["reject", "queue"])
+@pytest.mark.parametrize(
+    ("status", "verb"), [("ringing", "<Reject"), ("in-progress", COLD.sorry_words)]
+)
+@in_virtual_time
+async def test_an_answered_call_gets_no_busy_signal(when_busy: Any, status: str, verb: str) -> None:
+    """It comes from a bridge that drains; Twilio would end it without a word."""
+    settings = dataclasses.replace(COLD, when_busy=when_busy, queue_limit=1)
+    async with full_line(QUIET, settings) as (line, model), raw_twilio(line) as peer:
+        await in_conversation(line, peer, model)
+        await line.pool.wait("CA1")
+        form = {"CallSid": "CA2", "CallStatus": status}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{line.webhook}?sent-on=yes", data=form) as answer,
+        ):
+            assert verb in await answer.text()

@@ -79,7 +79,7 @@ def test_any_words_make_documents_that_twilio_takes(
         voicemail_words=greeting,
     )
     for response in (
-        spoken.busy(REQUEST, asked_for()),
+        spoken.busy(REQUEST, asked_for(), "ringing"),
         spoken.failed(REQUEST),
         spoken.unanswered(REQUEST),
         spoken.call_again(),
@@ -92,7 +92,7 @@ def test_any_words_make_documents_that_twilio_takes(
 def test_any_role_survives_the_queue(asked: dict[str, str]) -> None:
     """It travels in the queue's URLs, and comes back the same."""
     choice = asked_for(**asked)
-    document = text_of(answers().busy(REQUEST, choice))
+    document = text_of(answers().busy(REQUEST, choice, "ringing"))
     assert len(read_twiml(document)) == 2
     wait_url, action = urls_of(document)[1], urls_of(document)[0]
     for url in (wait_url, action):
@@ -106,7 +106,7 @@ def test_urls_are_absolute_and_our_own() -> None:
     ours = answers(fallback="forward")
     documents = [
         ours.connect(REQUEST, "CA1", asked_for()),
-        ours.busy(REQUEST, asked_for()),
+        ours.busy(REQUEST, asked_for(), "ringing"),
         ours.failed(REQUEST),
         answers(fallback="voicemail").failed(REQUEST),
         ours.play_piece(REQUEST, 3),

@@ -25,6 +25,9 @@ from personaplex_bridge.web.paths import (
 )
 from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
 
+UNANSWERED = "ringing"
+"""The CallStatus of an incoming call that has heard nothing yet."""
+
 SENT_ON = "sent-on"
 """In the query of a webhook: another bridge has sent the caller, because it is being drained."""
 
@@ -47,13 +50,13 @@ class Answers:
         stream_url = self._access.stream_base(request) + STREAM_PATH
         return _xml(twiml.connect_stream(stream_url, parameters, self._url(request, AFTER_PATH)))
 
-    def busy(self, request: web.Request, choice: Choice) -> web.Response:
-        """All servers are busy, and the call isn't answered yet: WHEN_BUSY."""
+    def busy(self, request: web.Request, choice: Choice, status: str) -> web.Response:
+        """All servers are busy: WHEN_BUSY."""
         way = self._settings.when_busy
         if way == "queue":
             return self.hold_on(request, choice)
         if way == "reject":
-            return self.reject()
+            return self.reject(request, status)
         return self._hand_over(request, way, None)
 
     def hold_on(self, request: web.Request, choice: Choice) -> web.Response:
@@ -61,9 +64,12 @@ class Answers:
         wait_url = self._url(request, WAIT_PATH + _query(choice))
         return _xml(twiml.enqueue(wait_url, self._url(request, QUEUED_PATH + _query(choice))))
 
-    def reject(self) -> web.Response:
-        """A busy signal, for a call that isn't answered yet."""
-        return _xml(twiml.reject_busy())
+    def reject(self, request: web.Request, status: str) -> web.Response:
+        """A busy signal; but an answered call, as another bridge's that drains, can't have one.
+
+        `status` is Twilio's CallStatus.
+        """
+        return _xml(twiml.reject_busy()) if status == UNANSWERED else self.failed(request)
 
     def failed(self, request: web.Request) -> web.Response:
         """No model can go on with the call: say sorry, then FALLBACK."""

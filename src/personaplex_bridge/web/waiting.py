@@ -69,6 +69,8 @@ class Waiting:
         self._admission = admission
         self._choose = choose
         self._timeout_s = settings.queue_timeout_s
+        # Bridges that share their leases share the line: who is sent to one of them stays in it.
+        self._keeps_places = settings.leases_url is not None and settings.drain_to is not None
         self._sound = sound
         self._holders = _Holders(settings.queue_limit, clock)
         self._clock = clock
@@ -112,11 +114,14 @@ class Waiting:
                 return await self._put_through(request, call, choice, holder)
         except ModelError as error:
             _log.warning("a caller held in vain: %s", error)
-        await self._admission.pool.leave(call)
+        pool = self._admission.pool
+        moves = self._admission.is_closed and result not in _GONE
+        if not (moves and self._keeps_places) or call in pool.awaited:
+            await pool.leave(call)
         if result in _GONE:
             _log.info("a caller holds no longer: %s", result)
             return self._answers.hang_up()
-        if self._admission.is_closed:
+        if moves:
             return self._answers.elsewhere(request, choice)
         if result != "leave":
             _log.warning("Twilio's queue let a caller go: %.40r", result)
