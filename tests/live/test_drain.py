@@ -26,6 +26,7 @@ from tests.live.harness import (
     COLD,
     HOST,
     Line,
+    bridge_to,
     full_line,
     in_conversation,
     raw_twilio,
@@ -69,6 +70,17 @@ async def test_and_is_ended_when_it_takes_too_long() -> None:
         assert await peer.close_code(1.0) == 1001
         await draining
         assert CLOCK.now() - began == pytest.approx(10.0 + GOODBYE_TIMEOUT_S, abs=0.3)
+
+
+@in_virtual_time
+async def test_callers_are_welcome_without_a_model() -> None:
+    """Were all bridges taken out then, nobody would say sorry."""
+    async with bridge_to("ws://127.0.0.1:9/api/chat") as line:
+        for _ in range(4):
+            report = await line.call(CallPlan("", b"", hang_up_after_s=10.0))
+            assert report.said_by_twilio == [COLD.sorry_words]
+        assert [server.circuit for server in line.pool.servers] == ["open"]
+        assert await ready(line) == (200, "ready")
 
 
 @in_virtual_time

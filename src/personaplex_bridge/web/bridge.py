@@ -138,7 +138,10 @@ class Bridge:
         return web.json_response(body)
 
     async def tell_readiness(self, _request: web.Request) -> web.Response:
-        """Whether new calls are welcome: 200, or 503 while draining."""
+        """Whether new calls are welcome: 200, or 503 while draining or shutting down.
+
+        They are when no model server is there, or no store of leases: somebody must say sorry.
+        """
         if self._admission.is_closed:
             return web.json_response({"status": "draining"}, status=503)
         return web.json_response({"status": "ready"})
