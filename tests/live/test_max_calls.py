@@ -54,6 +54,24 @@ async def test_more_calls_than_may_be_hold() -> None:
 
 
 @in_virtual_time
+async def test_a_place_is_theirs_who_hold() -> None:
+    """Not a newcomer's, nor one's behind, who happens to be asked for first."""
+    async with full_line(QUIET, ONE) as (line, model):
+        async with raw_twilio(line) as peer:
+            await in_conversation(line, peer, model)
+            for call in ("CA1", "CA2"):
+                assert "<Enqueue" in await ask(line, WEBHOOK_PATH, call)
+                assert "<Say" in await ask(line, WAIT_PATH, call)
+                await asyncio.sleep(0.1)
+            await peer.send(stop())
+            await line.record()
+        assert "<Enqueue" in await ask(line, WEBHOOK_PATH, "CA3")
+        assert "<Play" in await ask(line, WAIT_PATH, "CA2")
+        assert "<Leave" in await ask(line, WAIT_PATH, "CA1")
+        assert "<Connect" in await ask(line, QUEUED_PATH, "CA1", QueueResult="leave")
+
+
+@in_virtual_time
 async def test_two_who_dial_at_once() -> None:
     """The second holds, however slow the first one's phone is to bring its stream."""
     slow = CallPlan("", b"", hang_up_after_s=5.0, faults=CallFaults(answer_after_s=2.0))

@@ -26,6 +26,8 @@ class Admission:
         self.pool = pool
         self.is_closed = False
         """While True, the bridge is being drained: no call comes in."""
+        self.ahead_of: Callable[[str], Collection[str]] = lambda _call: ()
+        """The calls that hold here, and come before a call: room is theirs first."""
         self._max_calls = max_calls
         self._streams = streams
         self._reserving: set[str] = set()
@@ -34,11 +36,12 @@ class Admission:
         """Return if a call is one of those that are awaited, or may be one more.
 
         Raises:
-            ModelBusy: there are as many calls as MAX_CALLS allows.
+            ModelBusy: there are as many calls as MAX_CALLS allows, or will be with those who hold.
         """
         here = self._streams()
         awaited = (self.pool.awaited | self._reserving).difference(here)
-        if call not in awaited and len(here) + len(awaited) >= self._max_calls:
+        before = awaited.union(self.ahead_of(call))
+        if call not in awaited and len(here) + len(before) >= self._max_calls:
             raise ModelBusy(f"there are {self._max_calls} calls, as many as MAX_CALLS allows")
 
     async def reserve(self, call: str, role: Role, *, patient: bool = True) -> None:

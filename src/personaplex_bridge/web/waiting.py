@@ -23,7 +23,7 @@ from personaplex_bridge.errors import (
 )
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.personas import Choice
-from personaplex_bridge.pool.leases import FORGOTTEN_S
+from personaplex_bridge.pool.leases import FORGOTTEN_S, PRESENT_S
 from personaplex_bridge.web.access import Access
 from personaplex_bridge.web.admission import Admission
 from personaplex_bridge.web.answers import Answers
@@ -73,6 +73,7 @@ class Waiting:
         self._keeps_places = settings.leases_url is not None and settings.drain_to is not None
         self._sound = sound
         self._holders = _Holders(settings.queue_limit, clock)
+        admission.ahead_of = self._holders.ahead_of
         self._clock = clock
 
     @property
@@ -240,6 +241,15 @@ class _Holders:
         while len(self._holders) >= self._limit:
             del self._holders[next(iter(self._holders))]
         self._holders[call] = holder
+
+    def ahead_of(self, call: str) -> list[str]:
+        """Those who have held for longer, and still ask. Who doesn't hold is behind all."""
+        me, present_s = self._holders.get(call), self._clock.now() - PRESENT_S
+        return [
+            other
+            for other, holder in self._holders.items()
+            if holder.asked_s > present_s and (me is None or holder.since_s < me.since_s)
+        ]
 
     def are_there(self) -> bool:
         """Whether there are any who haven't hung up without a word."""
