@@ -227,6 +227,15 @@ def test_forwarding_needs_a_number(variable: str) -> None:
     assert getattr(settings, VARIABLES[variable]) == "forward"
 
 
+@pytest.mark.parametrize("own", ["https://a.example", "https://a.example, https://all.example"])
+def test_callers_are_not_drained_to_the_bridge_itself(own: str) -> None:
+    for drain_to in own.split(", "):
+        with pytest.raises(ConfigError, match=f"DRAIN_TO='{drain_to}' is not allowed: another"):
+            read_settings({"PUBLIC_URL": own, "DRAIN_TO": f"{drain_to}/"})
+    settings = read_settings({"PUBLIC_URL": own, "DRAIN_TO": "https://b.example"})
+    assert settings.drain_to == "https://b.example"
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "bridge.local"])
 def test_strangers_are_let_in_only_when_that_is_meant(host: str) -> None:
     with pytest.raises(ConfigError, match="ALLOW_UNSIGNED=yes"):

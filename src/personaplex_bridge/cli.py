@@ -28,7 +28,8 @@ side, the model server's WebSocket on the other.
 """
 
 _SERVE = """\
-Runs the bridge until Ctrl-C or SIGTERM, then ends the calls in progress and stops.
+Runs the bridge until Ctrl-C, which ends the calls in progress, or SIGTERM, which lets them go on
+for up to DRAIN_TIMEOUT and takes no new ones.
 
 Settings come from the environment and from .env in this folder (the environment wins); see
 .env.example for all of them. Without PERSONAPLEX_URL, calls reach a stand-in that repeats what

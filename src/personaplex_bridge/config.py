@@ -222,6 +222,9 @@ def _contradictions(settings: Settings) -> list[WrongValue]:
     for variable, chosen in (("WHEN_BUSY", settings.when_busy), ("FALLBACK", settings.fallback)):
         if chosen == "forward" and settings.forward_to is None:
             wrong.append(WrongValue(variable, chosen, "with FORWARD_TO set to a number only"))
+    if settings.drain_to is not None and settings.drain_to in settings.public_urls:
+        allowed = "another bridge's address, none of those in PUBLIC_URL: callers would come back"
+        wrong.append(WrongValue("DRAIN_TO", settings.drain_to, allowed))
     signed = settings.twilio_auth_tokens or settings.allow_unsigned
     if settings.host not in LOOPBACK_HOSTS and not signed:
         allowed = (

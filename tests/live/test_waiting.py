@@ -368,6 +368,16 @@ async def test_the_model_dies_in_the_call(fallback: Any, did: list[str]) -> None
 
 
 @in_virtual_time
+async def test_a_stream_that_came_too_fast_is_not_left_without_a_word() -> None:
+    """Its call was let in: somebody is there, whom a stalled network may have put in this place."""
+    async with full_line(QUIET, QUEUE) as (line, _), aiohttp.ClientSession() as http:
+        async with raw_twilio(line, call_sid="CA1") as peer:
+            await peer.burst(1000)
+            assert await peer.close_code() == 1008
+        assert SORRY in await post(http, line, AFTER_PATH, CallSid="CA1")
+
+
+@in_virtual_time
 async def test_after_a_stream_in_order_nothing_is_said() -> None:
     async with full_line(QUIET, QUEUE) as (line, _), aiohttp.ClientSession() as http:
         report = await line.call(PLAN)

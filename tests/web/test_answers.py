@@ -79,7 +79,7 @@ def test_any_words_make_documents_that_twilio_takes(
         voicemail_words=greeting,
     )
     for response in (
-        spoken.busy(REQUEST, asked_for()),
+        spoken.busy(REQUEST, asked_for(), "ringing"),
         spoken.failed(REQUEST),
         spoken.unanswered(REQUEST),
         spoken.call_again(),
@@ -92,7 +92,7 @@ def test_any_words_make_documents_that_twilio_takes(
 def test_any_role_survives_the_queue(asked: dict[str, str]) -> None:
     """It travels in the queue's URLs, and comes back the same."""
     choice = asked_for(**asked)
-    document = text_of(answers().busy(REQUEST, choice))
+    document = text_of(answers().busy(REQUEST, choice, "ringing"))
     assert len(read_twiml(document)) == 2
     wait_url, action = urls_of(document)[1], urls_of(document)[0]
     for url in (wait_url, action):
@@ -106,7 +106,7 @@ def test_urls_are_absolute_and_our_own() -> None:
     ours = answers(fallback="forward")
     documents = [
         ours.connect(REQUEST, "CA1", asked_for()),
-        ours.busy(REQUEST, asked_for()),
+        ours.busy(REQUEST, asked_for(), "ringing"),
         ours.failed(REQUEST),
         answers(fallback="voicemail").failed(REQUEST),
         ours.play_piece(REQUEST, 3),
@@ -148,10 +148,17 @@ def test_a_stream_has_a_token_of_its_own_after_the_queue_too() -> None:
     ("drain_to", "url"), [(None, None), ("https://b.example", "https://b.example/voice/inbound")]
 )
 def test_elsewhere(drain_to: str | None, url: str | None) -> None:
-    document = text_of(answers(drain_to=drain_to).elsewhere(asked_for(persona="noir")))
+    document = text_of(answers(drain_to=drain_to).elsewhere(REQUEST, asked_for(persona="noir")))
     verbs = [verb.tag for verb in ET.fromstring(document)]
     if url is None:
         assert verbs == ["Say", "Hangup"]
     else:
         assert verbs == ["Redirect"]
-        assert urls_of(document) == [f"{url}?persona=noir"]
+        assert urls_of(document) == [f"{url}?persona=noir&sent-on=yes"]
+
+
+def test_nobody_is_sent_round_in_a_circle() -> None:
+    sent_on = make_mocked_request("POST", "/voice/inbound?persona=noir&sent-on=yes")
+    document = text_of(answers(drain_to="https://b.example").elsewhere(sent_on, asked_for()))
+    assert SETTINGS.again_words in document
+    assert urls_of(document) == []

@@ -49,6 +49,7 @@ class Pool:
     refusal: ModelError | None = field(default_factory=lambda: ModelBusy("all are taken"))
     waiting: int | ModelError = 1
     hangs: bool = False
+    awaited: frozenset[str] = frozenset()
     patience: list[bool] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
@@ -99,7 +100,7 @@ async def line_with(pool: Pool, **changes: Any) -> AsyncIterator[Line]:
     settings = Settings(**changes)
     access = Access(settings, CLOCK)
     double: Any = pool
-    admission = Admission(double, settings.max_calls, lambda: 0)
+    admission = Admission(double, settings.max_calls, list)
     chosen = partial(choose, load_catalogue(), "assistant")
     lines = access, Answers(settings, access, None), admission, chosen
     waiting = Waiting(*lines, settings, music(), CLOCK)
@@ -177,6 +178,23 @@ async def test_the_queues_time_is_over() -> None:
         assert await line.hold() == await line.hold("CA2") == "Leave"
         pool.refusal = None
         assert await line.ask(QUEUED_PATH, QueueResult="leave") == "Connect", "just in time"
+
+
+@in_virtual_time
+async def test_a_line_that_was_lost_on_the_way_out_of_the_queue() -> None:
+    """Somebody else has it: the caller holds on, but no longer than anybody may."""
+    pool = Pool(refusal=None)
+    async with line_with(pool, queue_timeout_s=30.0) as line:
+        assert await line.hold(QueueTime="10") == "Leave"
+        pool.refusal = ModelBusy("taken")
+        form = {"QueueResult": "leave", "QueueTime": "10"}
+        assert await line.ask(QUEUED_PATH, **form) == "Enqueue"
+        assert pool.left == []
+        assert await line.hold(QueueTime="0") == "place 1"
+        await asyncio.sleep(20.0)
+        assert await line.hold(QueueTime="20") == "Leave"
+        assert await line.ask(QUEUED_PATH, QueueResult="leave", QueueTime="20") == "Say"
+        assert pool.left == ["CA1"]
 
 
 @in_virtual_time

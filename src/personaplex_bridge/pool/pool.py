@@ -124,6 +124,12 @@ class ModelPool:
         return any(seat.taken_for is not None for seat in self._seats.values())
 
     @property
+    def awaited(self) -> frozenset[str]:
+        """The calls that have a seat, and whose streams are still to come."""
+        seats = [seat for seat in self._seats.values() if seat.waits_until_s is not None]
+        return frozenset(seat.taken_for for seat in seats if seat.taken_for is not None)
+
+    @property
     def states(self) -> Counter[SeatState]:
         """How many seats are in which state."""
         return Counter(self._state_of(seat) for seat in self._seats.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from personaplex_bridge.errors import ModelBusy, ModelUnavailable
 from personaplex_bridge.personaplex.voices import Role
@@ -14,19 +14,35 @@ RESERVE_TIMEOUT_S = 10.0
 
 
 class Admission:
-    """The door. `calls` tells how many are in."""
+    """The door. `streams` tells the calls whose streams are in.
 
-    def __init__(self, pool: ModelPool, max_calls: int, calls: Callable[[], int]) -> None:
+    A call counts from the moment a model server is reserved for it: its stream comes later, and
+    must not find the bridge full then.
+    """
+
+    def __init__(
+        self, pool: ModelPool, max_calls: int, streams: Callable[[], Collection[str]]
+    ) -> None:
         self.pool = pool
         self.is_closed = False
         """While True, the bridge is being drained: no call comes in."""
+        self.ahead_of: Callable[[str], Collection[str]] = lambda _call: ()
+        """The calls that hold here, and come before a call: room is theirs first."""
         self._max_calls = max_calls
-        self._calls = calls
+        self._streams = streams
+        self._reserving: set[str] = set()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there are as many calls as MAX_CALLS allows."""
-        return self._calls() >= self._max_calls
+    def check_room(self, call: str) -> None:
+        """Return if a call is one of those that are awaited, or may be one more.
+
+        Raises:
+            ModelBusy: there are as many calls as MAX_CALLS allows, or will be with those who hold.
+        """
+        here = self._streams()
+        awaited = (self.pool.awaited | self._reserving).difference(here)
+        before = awaited.union(self.ahead_of(call))
+        if call not in awaited and len(here) + len(before) >= self._max_calls:
+            raise ModelBusy(f"there are {self._max_calls} calls, as many as MAX_CALLS allows")
 
     async def reserve(self, call: str, role: Role, *, patient: bool = True) -> None:
         """Take a model server for a call, in the time that Twilio gives.
@@ -37,10 +53,12 @@ class Admission:
             ModelBusy: all are taken, others are ahead in line, or the bridge is full.
             ModelUnavailable: every one is down, or nobody can say in time.
         """
-        if self.is_full:
-            raise ModelBusy(f"there are {self._max_calls} calls, as many as MAX_CALLS allows")
+        self.check_room(call)
+        self._reserving.add(call)  # others who come while the store of leases is asked
         try:
             async with asyncio.timeout(RESERVE_TIMEOUT_S):
                 await self.pool.reserve(call, role, patient=patient)
         except TimeoutError:
             raise ModelUnavailable("no model server could be reserved in time") from None
+        finally:
+            self._reserving.discard(call)

@@ -13,8 +13,8 @@ from personaplex_bridge.web.access import Access
 from personaplex_bridge.web.answers import Answers
 from personaplex_bridge.web.paths import AFTER_PATH, FORWARDED_PATH, RECORDED_PATH
 
-IN_ORDER, GOING_AWAY, REFUSED = 1000, 1001, 1008
-"""Close codes of streams (RFC 6455) after which no model is looked for."""
+IN_ORDER, GOING_AWAY = 1000, 1001
+"""Close codes of streams (RFC 6455) that no fault has ended."""
 
 _ANSWERED = frozenset({"completed", "answered"})
 
@@ -43,7 +43,7 @@ class Aftermath:
         asked = await self._access.read_webhook(request)
         ending = self._ending_of(asked.get("CallSid", ""))
         code = None if ending is None else ending.close_code
-        if code in (IN_ORDER, REFUSED):
+        if code == IN_ORDER:
             return self._answers.hang_up()
         if code == GOING_AWAY:
             return self._answers.call_again()

@@ -25,6 +25,12 @@ from personaplex_bridge.web.paths import (
 )
 from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
 
+UNANSWERED = "ringing"
+"""The CallStatus of an incoming call that has heard nothing yet."""
+
+SENT_ON = "sent-on"
+"""In the query of a webhook: another bridge has sent the caller, because it is being drained."""
+
 _log = logging.getLogger(logs.NAME)
 
 
@@ -44,18 +50,26 @@ class Answers:
         stream_url = self._access.stream_base(request) + STREAM_PATH
         return _xml(twiml.connect_stream(stream_url, parameters, self._url(request, AFTER_PATH)))
 
-    def busy(self, request: web.Request, choice: Choice) -> web.Response:
-        """All servers are busy, and the call isn't answered yet: WHEN_BUSY."""
+    def busy(self, request: web.Request, choice: Choice, status: str) -> web.Response:
+        """All servers are busy: WHEN_BUSY."""
         way = self._settings.when_busy
         if way == "queue":
-            return self._enqueue(request, choice)
+            return self.hold_on(request, choice)
         if way == "reject":
-            return self.reject()
+            return self.reject(request, status)
         return self._hand_over(request, way, None)
 
-    def reject(self) -> web.Response:
-        """A busy signal, for a call that isn't answered yet."""
-        return _xml(twiml.reject_busy())
+    def hold_on(self, request: web.Request, choice: Choice) -> web.Response:
+        """The caller holds, from now on or again."""
+        wait_url = self._url(request, WAIT_PATH + _query(choice))
+        return _xml(twiml.enqueue(wait_url, self._url(request, QUEUED_PATH + _query(choice))))
+
+    def reject(self, request: web.Request, status: str) -> web.Response:
+        """A busy signal; but an answered call, as another bridge's that drains, can't have one.
+
+        `status` is Twilio's CallStatus.
+        """
+        return _xml(twiml.reject_busy()) if status == UNANSWERED else self.failed(request)
 
     def failed(self, request: web.Request) -> web.Response:
         """No model can go on with the call: say sorry, then FALLBACK."""
@@ -66,12 +80,15 @@ class Answers:
         way: Fallback = "voicemail" if self._settings.fallback == "voicemail" else "hangup"
         return self._hand_over(request, way, self._settings.sorry_words)
 
-    def elsewhere(self, choice: Choice) -> web.Response:
-        """The bridge takes no more calls: to another one, if there is one."""
+    def elsewhere(self, request: web.Request, choice: Choice) -> web.Response:
+        """The bridge takes no more calls: to another one, if there is one.
+
+        Who was sent here by one that takes no more calls either isn't sent on: round and round.
+        """
         other = self._settings.drain_to
-        if other is None:
+        if other is None or SENT_ON in request.query:
             return self.call_again()
-        return _xml(twiml.redirect(other + WEBHOOK_PATH + _query(choice)))
+        return _xml(twiml.redirect(f"{other}{WEBHOOK_PATH}{_query(choice)}&{SENT_ON}=yes"))
 
     def call_again(self) -> web.Response:
         """The bridge shuts down."""
@@ -93,10 +110,6 @@ class Answers:
     def leave_queue(self) -> web.Response:
         """For a caller who holds: no longer."""
         return _xml(twiml.leave_queue())
-
-    def _enqueue(self, request: web.Request, choice: Choice) -> web.Response:
-        wait_url = self._url(request, WAIT_PATH + _query(choice))
-        return _xml(twiml.enqueue(wait_url, self._url(request, QUEUED_PATH + _query(choice))))
 
     def _hand_over(self, request: web.Request, way: Fallback, text: str | None) -> web.Response:
         """Say something, then let somebody else have the call, or nobody."""

@@ -115,8 +115,6 @@ class Bridge:
     async def serve_stream(self, request: web.Request) -> web.WebSocketResponse:
         """One call's media socket, from upgrade to close."""
         self._access.check_upgrade(request)
-        if self._admission.is_full:  # a stream without a webhook: those were counted
-            raise web.HTTPServiceUnavailable(text="as many calls as may be\n")
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             max_msg_size=self._settings.max_message_bytes,
@@ -143,7 +141,10 @@ class Bridge:
         return web.json_response(body)
 
     async def tell_readiness(self, _request: web.Request) -> web.Response:
-        """Whether new calls are welcome: 200, or 503 while draining."""
+        """Whether new calls are welcome: 200, or 503 while draining or shutting down.
+
+        They are when no model server is there, or no store of leases: somebody must say sorry.
+        """
         if self._admission.is_closed:
             return web.json_response({"status": "draining"}, status=503)
         return web.json_response({"status": "ready"})
@@ -168,7 +169,9 @@ class Bridge:
             await self.say_goodbye()
 
     async def say_goodbye(self) -> None:
-        """End the calls in progress, and wait until Twilio has asked what to tell the callers."""
+        """Let no more calls in, end those in progress, and wait until Twilio has asked what to tell
+        the callers.
+        """
         await self.end_calls()
         await self._outcomes.all_asked(GOING_AWAY, GOODBYE_TIMEOUT_S)
 
@@ -224,20 +227,22 @@ class Bridge:
             self._outcomes.ended(call_sid, ending)
         return self._outcomes.of(call_sid)
 
-    def _admitted(self) -> int:
-        """How many calls were let in; `hosted` bounds the sockets that are still strangers."""
-        return sum(record.call_sid != "" for record in self.records)
+    def _admitted(self) -> list[str]:
+        """The calls that were let in; `hosted` bounds the sockets that are still strangers."""
+        return [record.call_sid for record in self.records if record.persona]
 
     def _admit(self, request: web.Request, start: Start) -> Choice:
         """Let a stream in that its own webhook has sent.
 
         Raises:
             StreamRefused: it brings no token, or not its own.
+            ModelBusy: no model server was reserved for it, or no longer is, and the bridge is full.
         """
         parameters = dict(start.custom_parameters)
         token = parameters.pop(TOKEN_PARAMETER, "")
         if self._tickets is not None:
             self._tickets.redeem(token, start.call_sid, parameters)
+        self._admission.check_room(start.call_sid)
         vouch_for(request)
         return self._choose(parameters)
 
@@ -246,7 +251,10 @@ class Bridge:
             yield
 
     async def end_calls(self, _app: web.Application | None = None) -> None:
-        """End the calls in progress (close code 1001); returns once they have ended."""
+        """Let no more calls in, and end those in progress (close code 1001); returns once they
+        have ended.
+        """
+        self._admission.is_closed = True
         for call in self._calls:
             call.cancel()
         if self._calls:

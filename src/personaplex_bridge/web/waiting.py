@@ -22,7 +22,8 @@ from personaplex_bridge.errors import (
     ModelUnavailable,
 )
 from personaplex_bridge.personaplex.voices import Role
-from personaplex_bridge.pool.leases import FORGOTTEN_S
+from personaplex_bridge.personas import Choice
+from personaplex_bridge.pool.leases import FORGOTTEN_S, PRESENT_S
 from personaplex_bridge.web.access import Access
 from personaplex_bridge.web.admission import Admission
 from personaplex_bridge.web.answers import Answers
@@ -68,8 +69,11 @@ class Waiting:
         self._admission = admission
         self._choose = choose
         self._timeout_s = settings.queue_timeout_s
+        # Bridges that share their leases share the line: who is sent to one of them stays in it.
+        self._keeps_places = settings.leases_url is not None and settings.drain_to is not None
         self._sound = sound
         self._holders = _Holders(settings.queue_limit, clock)
+        admission.ahead_of = self._holders.ahead_of
         self._clock = clock
 
     @property
@@ -87,7 +91,8 @@ class Waiting:
         """What a caller hears next, or that they hold no longer."""
         asked = await self._access.read_webhook(request)
         call, role = asked.get("CallSid", ""), self._role(request, asked)
-        holder = self._holders.get(call, asked.get("QueueTime", ""))
+        holder = self._holders.pop(call, asked.get("QueueTime", ""))
+        self._holders.keep(call, holder)
         try:
             position = await self._place(call, role, holder)
         except ModelError as error:
@@ -103,20 +108,22 @@ class Waiting:
         """Put through a caller who has left the queue; or do what is to be done instead."""
         asked = await self._access.read_webhook(request)
         call, result = asked.get("CallSid", ""), asked.get("QueueResult", "")
-        self._holders.forget(call)
+        holder = self._holders.pop(call, asked.get("QueueTime", ""))
         choice = self._choose(request.query, asked.get("To", ""))
         try:
             if result == "leave" and not self._admission.is_closed:
-                await self._admission.reserve(call, choice.role)
-                return self._answers.connect(request, call, choice)
+                return await self._put_through(request, call, choice, holder)
         except ModelError as error:
             _log.warning("a caller held in vain: %s", error)
-        await self._admission.pool.leave(call)
+        pool = self._admission.pool
+        moves = self._admission.is_closed and result not in _GONE
+        if not (moves and self._keeps_places) or call in pool.awaited:
+            await pool.leave(call)
         if result in _GONE:
             _log.info("a caller holds no longer: %s", result)
             return self._answers.hang_up()
-        if self._admission.is_closed:
-            return self._answers.elsewhere(choice)
+        if moves:
+            return self._answers.elsewhere(request, choice)
         if result != "leave":
             _log.warning("Twilio's queue let a caller go: %.40r", result)
         return self._answers.failed(request)
@@ -130,6 +137,27 @@ class Waiting:
         body = self._sound.wav(number)
         return web.Response(body=body, content_type="audio/wav", headers=headers)
 
+    async def _put_through(
+        self, request: web.Request, call: str, choice: Choice, holder: _Holder
+    ) -> web.Response:
+        """Connect the caller; or let them hold on, if what was theirs has gone to somebody else.
+
+        Raises:
+            ModelError: they have held for long enough; or there is no model server.
+        """
+        try:
+            await self._admission.reserve(call, choice.role)
+        except ModelBusy:
+            if self._is_over(holder):
+                raise
+            await self._admission.pool.wait(call)
+            self._holders.keep(call, holder)
+            return self._answers.hold_on(request, choice)
+        return self._answers.connect(request, call, choice)
+
+    def _is_over(self, holder: _Holder) -> bool:
+        return self._clock.now() - holder.since_s >= self._timeout_s
+
     def _role(self, request: web.Request, asked: dict[str, str]) -> Role:
         return self._choose(request.query, asked.get("To", "")).role
 
@@ -140,15 +168,14 @@ class Waiting:
             ModelUnavailable: no model server has been there for too long.
             QueueFull: the caller was forgotten, and so many others have come.
         """
-        now_s = self._clock.now()
-        if now_s - holder.since_s >= self._timeout_s or self._admission.is_closed:
+        if self._is_over(holder) or self._admission.is_closed:
             return None
         try:
             await self._admission.reserve(call, role, patient=False)
         except ModelBusy:
             holder.down_since_s = None
         except ModelUnavailable:
-            if not holder.may_hope(now_s):
+            if not holder.may_hope(self._clock.now()):
                 raise
         else:
             return None
@@ -201,23 +228,30 @@ class _Holders:
         self._clock = clock
         self._holders: dict[str, _Holder] = {}
 
-    def get(self, call: str, queue_time: str) -> _Holder:
-        """The caller, who has held for so many seconds at Twilio, as it says."""
+    def pop(self, call: str, queue_time: str) -> _Holder:
+        """The caller, who has held for so many seconds at Twilio, as it says; here no longer."""
         usable = queue_time.isascii() and queue_time.isdigit() and len(queue_time) <= 6
         held_s = int(queue_time) if usable else 0
         now_s = self._clock.now()
-        holder = self._holders.pop(call, None) or _Holder(now_s - held_s, now_s)
-        holder.asked_s = now_s
+        return self._holders.pop(call, None) or _Holder(now_s - held_s, now_s)
+
+    def keep(self, call: str, holder: _Holder) -> None:
+        """The caller holds, and has just asked."""
+        holder.asked_s = self._clock.now()
         while len(self._holders) >= self._limit:
             del self._holders[next(iter(self._holders))]
         self._holders[call] = holder
-        return holder
+
+    def ahead_of(self, call: str) -> list[str]:
+        """Those who have held for longer, and still ask. Who doesn't hold is behind all."""
+        me, present_s = self._holders.get(call), self._clock.now() - PRESENT_S
+        return [
+            other
+            for other, holder in self._holders.items()
+            if holder.asked_s > present_s and (me is None or holder.since_s < me.since_s)
+        ]
 
     def are_there(self) -> bool:
         """Whether there are any who haven't hung up without a word."""
         due_s = self._clock.now() - FORGOTTEN_S
         return any(holder.asked_s > due_s for holder in self._holders.values())
-
-    def forget(self, call: str) -> None:
-        """The caller holds no longer."""
-        self._holders.pop(call, None)

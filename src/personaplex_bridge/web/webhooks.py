@@ -13,7 +13,7 @@ from personaplex_bridge.errors import ModelBusy, ModelUnavailable, QueueFull
 from personaplex_bridge.personas import Choice
 from personaplex_bridge.web.access import Access
 from personaplex_bridge.web.admission import Admission
-from personaplex_bridge.web.answers import Answers
+from personaplex_bridge.web.answers import UNANSWERED, Answers
 from personaplex_bridge.web.paths import WEBHOOK_PATH
 
 Choose = Callable[[Mapping[str, str], str], Choice]
@@ -52,31 +52,32 @@ class Webhooks:
         for warning in choice.warnings:
             _log.warning("webhook: %s", warning)
         if self._admission.is_closed:
-            return self._answers.elsewhere(choice)
+            return self._answers.elsewhere(request, choice)
         call = asked.get("CallSid", "")
         try:
             await self._admission.reserve(call, choice.role)
         except ModelBusy as error:
-            return await self._answer_busy(request, call, choice, error)
+            _log.info("a call comes when all are busy: %s", error)
+            return await self._answer_busy(request, asked, choice)
         except ModelUnavailable as error:
             _log.warning("a call finds no model: %s", error)
             return self._answers.failed(request)
         return self._answers.connect(request, call, choice)
 
     async def _answer_busy(
-        self, request: web.Request, call: str, choice: Choice, why: ModelBusy
+        self, request: web.Request, asked: Mapping[str, str], choice: Choice
     ) -> web.Response:
-        _log.info("a call comes when all are busy: %s", why)
+        call, status = asked.get("CallSid", ""), asked.get("CallStatus", UNANSWERED)
         if not self._may_queue:
-            return self._answers.busy(request, choice)
+            return self._answers.busy(request, choice, status)
         if not call:
-            return self._answers.reject()  # nobody who could be connected later
+            return self._answers.reject(request, status)  # nobody who could be connected later
         try:
             await self._admission.pool.wait(call)
         except QueueFull as error:
             _log.warning("turned a call away: %s", error)
-            return self._answers.reject()
+            return self._answers.reject(request, status)
         except ModelUnavailable as error:
             _log.warning("a call can't wait: %s", error)
             return self._answers.failed(request)
-        return self._answers.busy(request, choice)
+        return self._answers.busy(request, choice, status)
