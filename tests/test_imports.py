@@ -25,6 +25,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "clock": ({"errors"}, set()),
     "logs": (set(), set()),
     "signals": (set(), set()),
+    "memory": (set(), set()),
     "record": (set(), set()),
     "twilio": ({"errors", "config", "values", "logs"}, {"aiohttp", "orjson", "twilio"}),
     "personaplex": ({"errors", "config", "values", "logs"}, {"websockets"}),
@@ -50,7 +51,16 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "pool.redis_leases": (BASE | {"logs"}, {"redis"}),
     "web": (
         BASE
-        | {"logs", "personas", "record", "session", "pool", "twilio", "personaplex.voices"}
+        | {
+            "memory",
+            "logs",
+            "personas",
+            "record",
+            "session",
+            "pool",
+            "twilio",
+            "personaplex.voices",
+        }
         | {"audio.hold"},
         {"aiohttp"},
     ),

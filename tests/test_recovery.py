@@ -5,9 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplex_bridge.errors import ModelBusy, ModelError, ModelUnavailable
+from personaplex_bridge.errors import HandshakeTimeout, ModelBusy, ModelError, ModelUnavailable
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.recovery import (
+    LAST_ATTEMPT_S,
     MAX_PAUSE_S,
     MAX_RECOVERIES,
     RECAP_WORDS,
@@ -37,6 +38,16 @@ def test_attempts_begin_within_five_seconds() -> None:
 
 def test_a_long_wait_for_a_handshake_is_the_only_one() -> None:
     assert attempts(Recovery(100.0), 130.0) == []
+
+
+def test_after_a_handshake_that_never_came_there_is_one_more_attempt() -> None:
+    recovery = Recovery(0.0)
+    late = HandshakeTimeout("late")
+    assert recovery.pause_s(late, 30.0) == 0.0
+    assert recovery.attempt_s == LAST_ATTEMPT_S
+    assert recovery.pause_s(late, 40.0) is None
+    recovery.ready()
+    assert recovery.attempt_s is None
 
 
 def test_after_a_failure_at_once_and_then_for_five_seconds() -> None:

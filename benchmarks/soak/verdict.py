@@ -18,7 +18,7 @@ LEAST_JUDGED = 0.5
 """With fewer calls than that to judge by, the machine was too busy to tell anything."""
 MOST_AFFECTED = 0.02
 """With more calls than that affected when nothing goes wrong, too."""
-CHANCE = 0.01
+RARE = 100
 """A difference of counts that comes by chance less often than this counts as one."""
 
 
@@ -172,7 +172,7 @@ def is_by_chance(before: int, of_before: int, after: int, of_after: int) -> bool
         comb(of_after, those) * comb(of_before, happened - those)
         for those in range(after, happened + 1)
     )
-    return ways >= CHANCE * comb(calls, happened)
+    return ways * RARE >= comb(calls, happened)  # whole numbers: they may be huge
 
 
 def _delays(

@@ -25,7 +25,7 @@ MODEL_SILENCE_S = 5.0
 so long only after what we never send (an empty packet). After 3.5 s what it has not answered
 counts as lost (`audio.in_flight`), which is tried first.
 """
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 0.25
 
 END_OF_WORD_S = 0.4
 """A word is complete when the model has said no more for so long (five of its frames)."""
@@ -137,13 +137,18 @@ class Conversation:
 
     async def _watch_model(self) -> None:
         """Give up a model that has stopped answering: one frame out is due for each in."""
-        sends, answers, clock = self._hearing.transcoder, self._speaking.transcoder, self._clock
-        sent = heard = 0
-        heard_s = clock.now()
+        answers, clock = self._speaking.transcoder, self._clock
+        packets = heard = 0
+        is_owed, heard_s = False, clock.now()
         while True:
             await clock.sleep_until(clock.now() + LOOK_EVERY_S)
-            if answers.packets > heard or sends.packets == sent:
-                sent, heard, heard_s = sends.packets, answers.packets, clock.now()
+            if answers.sound_packets > heard:
+                packets, heard = answers.packets, answers.sound_packets
+                is_owed, heard_s = False, clock.now()
+            # Packets that nobody can decode are no answer.
+            is_owed = is_owed or self._hearing.is_owed_an_answer or answers.packets > packets
+            if not is_owed:
+                heard_s = clock.now()
             elif clock.now() - heard_s >= MODEL_SILENCE_S:
                 raise ModelError(f"the model has said nothing for {MODEL_SILENCE_S:g} s")
 

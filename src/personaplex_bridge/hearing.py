@@ -58,6 +58,11 @@ class Hearing:
         """The one in use."""
         return self.transcoders[-1]
 
+    @property
+    def is_owed_an_answer(self) -> bool:
+        """Whether the model has been sent more than it has answered, beyond the usual."""
+        return self._in_flight.is_awaited
+
     def begin_again(self) -> None:
         """The line to the model is gone: what comes now is for the next one."""
         self.transcoders.append(self._make_transcoder())

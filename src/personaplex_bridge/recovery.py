@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from personaplex_bridge.errors import ModelBusy, ModelError, PersonaError
+from personaplex_bridge.errors import HandshakeTimeout, ModelBusy, ModelError, PersonaError
 from personaplex_bridge.personaplex.voices import Role
 
 RECOVER_S = 5.0
 """How long after the caller lost the model an attempt to get one may still begin."""
 MAX_RECOVERIES = 3
 """In one call. A call that loses its model more often is better ended."""
+LAST_ATTEMPT_S = 10.0
+"""How long one more attempt may take after a server that didn't shake hands in time: as long as a
+usual prompt takes, so that another server can do it, and the caller doesn't wait for ever.
+"""
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 1.0
 """Between attempts that fail at once, doubling."""
 RECAP_WORDS = 60
@@ -23,7 +27,7 @@ class Recovery:
 
     The caller is without a model from the call's beginning, or from a failure, until a line is
     ready. Attempts may begin within `RECOVER_S` of that; one that has begun goes on to its own
-    deadline.
+    deadline. After a server that takes prompts and doesn't shake hands there is one more.
     """
 
     def __init__(self, began_s: float) -> None:
@@ -31,10 +35,13 @@ class Recovery:
         self._lost_s: float | None = began_s
         self._pause_s = FIRST_PAUSE_S
         self._had_model = False
+        self.attempt_s: float | None = None
+        """How long the next attempt may take; None: as long as the pool lets it."""
 
     def ready(self) -> None:
         """The caller has a model."""
         self._lost_s, self._pause_s, self._had_model = None, FIRST_PAUSE_S, True
+        self.attempt_s = None
 
     def pause_s(self, error: ModelError, now_s: float) -> float | None:
         """How long to wait before the next attempt after `error`; None if there is to be none."""
@@ -44,6 +51,11 @@ class Recovery:
             self._lost_s = now_s
             self.recoveries += 1
             return 0.0 if self.recoveries <= MAX_RECOVERIES else None
+        if self.attempt_s is not None:
+            return None
+        if isinstance(error, HandshakeTimeout):
+            self.attempt_s = LAST_ATTEMPT_S
+            return 0.0
         pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, MAX_PAUSE_S)
         return pause_s if now_s + pause_s <= self._lost_s + RECOVER_S else None
 

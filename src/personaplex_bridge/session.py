@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from personaplex_bridge.accounts import count_downlink, count_uplink
@@ -13,8 +14,8 @@ from personaplex_bridge.audio.mulaw import FRAME_MS
 from personaplex_bridge.audio.turns import Turns
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
-from personaplex_bridge.conversation import Connect, Conversation
-from personaplex_bridge.errors import ModelBusy, ModelError, StreamError
+from personaplex_bridge.conversation import Connect, Conversation, ModelLine
+from personaplex_bridge.errors import HandshakeTimeout, ModelBusy, ModelError, StreamError
 from personaplex_bridge.hearing import Hearing
 from personaplex_bridge.logs import Log
 from personaplex_bridge.personaplex.voices import Role
@@ -70,7 +71,7 @@ class BridgeSession:
         self._settings = settings
         self._log = log
         self._clock = clock
-        self._began_s = clock.now()
+        self._began_s = self._opened_s = clock.now()
         self._hearing = Hearing(settings, clock)
         self._speaking = Speaking(settings, stream, clock)
         self._barge_in = BargeIn() if settings.barge_in else None
@@ -127,7 +128,7 @@ class BridgeSession:
 
     async def _hear_caller(self) -> None:
         """Twilio socket to backlog. Never waits for the model."""
-        record, pace = self.record, Pace(self._began_s)
+        record, pace = self.record, Pace(self._opened_s)
         while (event := await self._stream.receive()) is not None:
             size = len(event.payload) if isinstance(event, Media) else 0
             pace.note(size, self._clock.now())
@@ -143,7 +144,8 @@ class BridgeSession:
                     raise _CallOver(Ending(EndedBy.CALLER, "the caller hung up", NORMAL))
                 case _:
                     pass
-        raise _CallOver(Ending(EndedBy.CALLER, "Twilio closed without a stop", NORMAL))
+        # Who hangs up sends a stop: the caller may still be there, and hears what comes after it.
+        raise StreamError("Twilio closed without a stop")
 
     def _hear(self, media: Media) -> Verdict | None:
         """Take the caller's audio; what it means for the model's, if that can be told now."""
@@ -185,7 +187,7 @@ class BridgeSession:
     async def _limit_length(self) -> None:
         """End a call that is longer than any may be."""
         await self._clock.sleep_until(self._began_s + self._settings.max_call_s)
-        raise _CallOver(Ending(EndedBy.BRIDGE, "the longest call is over", NORMAL))
+        raise _CallOver(Ending(EndedBy.BRIDGE, "the longest call is over", GOING_AWAY))
 
     async def _fill_silence(self) -> None:
         """Let the caller hear that somebody will answer, whenever there is no model."""
@@ -198,10 +200,15 @@ class BridgeSession:
     async def _talk_to_model(self, role: Role) -> None:
         """The model's side of the call: with the next one, should one fail."""
         recovery, own_role = Recovery(self._began_s), role
+        own_task = asyncio.current_task()
         while True:
             # In a task of its own, for the reason given in `run`.
             talking = asyncio.create_task(self._converse(role, recovery), name="conversation")
             error = await talking
+            # The line may fail while the call ends, and then it is the failure that comes out of
+            # the task, not the cancellation: without this, a call that is over would go on.
+            if own_task is not None and own_task.cancelling():
+                raise asyncio.CancelledError
             pause_s = recovery.pause_s(error, self._clock.now())
             self._note_loss(error, recovery.recoveries)
             if pause_s is None:
@@ -213,7 +220,8 @@ class BridgeSession:
     async def _converse(self, role: Role, recovery: Recovery) -> ModelError:
         """From connecting to the failure of the line, which is returned."""
         try:
-            async with self._connect(self.record.call_sid, role) as line:
+            async with AsyncExitStack() as stack:
+                line = await self._get_line(stack, role, recovery.attempt_s)
                 self._note_line()
                 recovery.ready()
                 await self._conversation().run(line, self._let_play)
@@ -221,6 +229,19 @@ class BridgeSession:
             error = _first(group)
         assert isinstance(error, ModelError)  # noqa: S101 - a line ends by an exception only
         return error
+
+    async def _get_line(
+        self, stack: AsyncExitStack, role: Role, within_s: float | None
+    ) -> ModelLine:
+        """A line that is ready. `within_s` is for the caller's patience; the pool has deadlines of
+        its own.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                connecting = self._connect(self.record.call_sid, role)
+                return await stack.enter_async_context(connecting)
+        except TimeoutError:
+            raise HandshakeTimeout(f"no handshake within {within_s:g} s") from None
 
     def _conversation(self) -> Conversation:
         return Conversation(

@@ -64,7 +64,7 @@ async def _a_rush(line: Line) -> Told:
         f"{max(held_s):.0f} s; no silence longer than {max(r.dead_air_s for r in reports):.1f} s"
     )
     began_s = [_began(report) + index / RUSH for index, report in enumerate(reports)]
-    order = "in order" if _is_sorted(began_s) else "NOT IN ORDER"
+    order = "in order, but for a piece of music" if _is_sorted(began_s) else "NOT IN ORDER"
     return Told("", heard, f"{len(served)} of {RUSH} were put through, {order}")
 
 

@@ -12,7 +12,7 @@ from personaplex_bridge.audio.ringback import ringback
 from personaplex_bridge.audio.tones import recovery_chime
 
 RING = ringback("us")
-_SECONDS = re.compile(r"\d+(\.\d)? s\b")
+_SECONDS = re.compile(r"\d+(?:\.\d)? s\b")
 LEAST_FRAMES = 15
 """Silence shorter than 0.3 s belongs to what is before it."""
 CADENCES = {"ringing": 200, "chime": 80}
@@ -39,6 +39,11 @@ def tell(heard: bytes) -> str:
 def without_seconds(told: str) -> str:
     """Without the numbers: a tenth of a second more or less makes no other."""
     return _SECONDS.sub("… s", told)
+
+
+def seconds_in(told: str) -> list[float]:
+    """The numbers that `without_seconds` leaves out."""
+    return [float(found.removesuffix(" s")) for found in _SECONDS.findall(told)]
 
 
 def gist(told: str) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults import table
 from tests.faults.cases import CASES
-from tests.faults.ear import gist, without_seconds
+from tests.faults.ear import gist, seconds_in, without_seconds
 from tests.faults.scene import Case, Row, play, play_all
 
 
@@ -42,7 +42,9 @@ def test_a_fault(case: Case) -> None:
     assert told.left == "nothing"
     if case.is_private:
         assert told.other == "the same"
-    assert without_seconds(table.row(told)) == without_seconds(committed(case))
+    row, expected = table.row(told), committed(case)
+    assert without_seconds(row) == without_seconds(expected)
+    assert seconds_in(row) == pytest.approx(seconds_in(expected), abs=0.3)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.real is not None], ids=named)

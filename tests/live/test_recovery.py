@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import ClassVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,12 +19,29 @@ from personaplex_bridge.audio.mulaw import FRAME_BYTES
 from personaplex_bridge.audio.ringback import ringback
 from personaplex_bridge.audio.tones import recovery_chime
 from personaplex_bridge.conversation import MODEL_SILENCE_S
-from personaplex_bridge.personas import load_catalogue
-from personaplex_bridge.record import CallRecord
+from personaplex_bridge.errors import ModelClosed
+from personaplex_bridge.logs import CallLog
+from personaplex_bridge.personaplex.messages import Message
+from personaplex_bridge.personaplex.voices import Role
+from personaplex_bridge.personas import choose, load_catalogue
+from personaplex_bridge.record import CallRecord, EndedBy
 from personaplex_bridge.recovery import MAX_RECOVERIES
+from personaplex_bridge.session import BridgeSession
 from personaplex_bridge.simulator.caller import CallPlan
 from personaplex_bridge.simulator.report import PhoneReport
-from tests.live.harness import COLD, Voice, bridge_to, raw_model, raw_twilio
+from personaplex_bridge.twilio import inbound
+from personaplex_bridge.twilio.stream import MediaStream
+from tests.live.harness import (
+    ACCOUNT_SID,
+    CALL_SID,
+    CLOCK,
+    COLD,
+    STREAM_SID,
+    Voice,
+    bridge_to,
+    raw_model,
+    raw_twilio,
+)
 from tests.sound import pitch_hz
 from tests.virtual import in_virtual_time
 
@@ -61,6 +83,8 @@ class Models:
                 await connection.send(b"\x02" + f" word{frames}".encode())
             if frames < FRAMES_UNTIL or deed == "answers":
                 await connection.send(b"\x01" + voice.page())
+            elif deed == "says what is no Opus":
+                await connection.send(b"\x01" + voice.page(b"\xff\xff\xff\xff"))
             elif deed == "closes":
                 await connection.close(1000)
             elif deed != "falls silent":
@@ -110,12 +134,14 @@ async def test_a_model_that_dies_in_mid_word_is_replaced(deed: str) -> None:
     adds_up(record)
 
 
+@pytest.mark.parametrize("deed", ["falls silent", "says what is no Opus"])
 @in_virtual_time
-async def test_a_model_that_falls_silent_is_replaced() -> None:
-    report, record = await call(Models("falls silent"), 16.0)
+async def test_a_model_that_falls_silent_is_replaced(deed: str) -> None:
+    report, record = await call(Models(deed), 16.0)
     assert pitch_hz(last_second(report)) == pytest.approx(VOICE_HZ, abs=5)
     (failure,) = record.failures
     assert failure.reason == f"the model has said nothing for {MODEL_SILENCE_S:g} s"
+    assert failure.at_s == pytest.approx(FRAMES_UNTIL * 0.08 + MODEL_SILENCE_S, abs=0.6)
     adds_up(record)
 
 
@@ -165,10 +191,106 @@ async def test_what_was_said_is_recapitulated_if_that_is_wanted(recap: bool) -> 
 @in_virtual_time
 async def test_the_longest_call() -> None:
     report, record = await call(Models(), 60.0, max_call_s=5.0)
-    assert report.close_code == 1000
+    assert report.close_code == 1001, "so that the caller is told"
     assert record.duration_s == pytest.approx(5.0, abs=0.1)
     assert record.ending is not None
     assert record.ending.reason == "the longest call is over"
+
+
+@in_virtual_time
+async def test_a_server_that_never_shakes_hands_leaves_time_for_another() -> None:
+    async def hangs(connection: ServerConnection) -> None:
+        await connection.send(b"\x05 taking my time")
+        await connection.wait_closed()
+
+    settings = dataclasses.replace(COLD, handshake_timeout_s=6.0)
+    async with (
+        raw_model(hangs) as hung,
+        raw_model(Models()) as good,
+        bridge_to([hung, good], settings) as line,
+    ):
+        report = await line.call(CallPlan("", b"", hang_up_after_s=10.0))
+        record = await line.record()
+    assert pitch_hz(last_second(report)) == pytest.approx(VOICE_HZ, abs=5)
+    assert record.handshake_s == pytest.approx(6.0, abs=0.3)
+
+
+class _Stream:
+    """A media socket whose stop comes in a certain tick of the loop."""
+
+    def __init__(self) -> None:
+        self.bad_messages: Counter[str] = Counter()
+        self.stops = asyncio.Event()
+
+    async def start(self, _timeout_s: float) -> inbound.Start:
+        return inbound.Start(STREAM_SID, CALL_SID, ACCOUNT_SID)
+
+    async def receive(self) -> inbound.Inbound:
+        await self.stops.wait()
+        return inbound.Stop(STREAM_SID, 2, CALL_SID, ACCOUNT_SID)
+
+    async def play(self, _mulaw: bytes) -> None:
+        pass
+
+    async def mark(self, _name: str) -> None:
+        pass
+
+    async def clear(self) -> None:
+        pass
+
+    async def close(self, _code: int) -> None:
+        pass
+
+
+class _Line:
+    """A line that fails in a certain tick of the loop."""
+
+    ignored: ClassVar[dict[str, int]] = {}
+
+    def __init__(self) -> None:
+        self.fails = asyncio.Event()
+
+    async def send_audio(self, _ogg: bytes) -> None:
+        pass
+
+    async def receive(self) -> Message:
+        await self.fails.wait()
+        raise ModelClosed(1006)
+
+
+@pytest.mark.parametrize("ticks", range(-4, 7))
+@in_virtual_time
+async def test_a_call_that_ends_while_its_model_fails_is_over(ticks: int) -> None:
+    """Whichever comes first, by so many ticks: the failure, or the end of the call."""
+    lines: list[_Line] = []
+
+    @asynccontextmanager
+    async def connect(_call: str, _role: Role) -> AsyncIterator[_Line]:
+        lines.append(_Line())
+        yield lines[-1]
+
+    stream, roles = _Stream(), load_catalogue()
+    session = BridgeSession(
+        cast("MediaStream", stream),
+        connect,
+        lambda _start: choose(roles, "assistant", {}),
+        COLD,
+        CallLog(1),
+        clock=CLOCK,
+    )
+    running = asyncio.create_task(session.run())
+    await asyncio.sleep(1.03)  # when nothing else happens
+    first, second = (stream.stops, lines[0].fails)[:: 1 if ticks < 0 else -1]
+    first.set()
+    for _ in range(abs(ticks)):
+        await asyncio.sleep(0)
+    second.set()
+    done, _ = await asyncio.wait({running}, timeout=3.0)
+    running.cancel()
+    await asyncio.wait({running}, timeout=3.0)
+    assert done
+    assert session.record.ending is not None
+    assert session.record.ending.by is EndedBy.CALLER
 
 
 @pytest.mark.parametrize("at_once", [249, 252])

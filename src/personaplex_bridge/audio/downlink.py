@@ -56,6 +56,11 @@ class DownlinkTranscoder:
         return self._reader.damage
 
     @property
+    def sound_packets(self) -> int:
+        """Packets that could be decoded."""
+        return self.packets - self.damage["corrupt-packet"]
+
+    @property
     def decoded_ms(self) -> float:
         """How much sound there was in all."""
         return self._samples * 1000 / self._rate_hz

@@ -73,6 +73,11 @@ class InFlight:
         self._forgiven_ms = min(self._forgiven_ms + media_ms, self._excess_ms)
 
     @property
+    def is_awaited(self) -> bool:
+        """Whether more than the usual is under way."""
+        return self._unanswered_ms > (self._usual_ms or 0.0)
+
+    @property
     def behind_ms(self) -> float:
         """The lag: 0 when nothing unusual is under way."""
         unusual_ms = self._unanswered_ms - (self._usual_ms or 0.0)

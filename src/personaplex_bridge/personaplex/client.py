@@ -33,7 +33,10 @@ MAX_QUEUED_MESSAGES = 64
 ABNORMAL = 1006
 """The close code of a connection that ended without one (RFC 6455)."""
 
-OPEN_TIMEOUT_S = 10.0
+OPEN_TIMEOUT_S = 4.0
+"""From connecting to the upgrade: far more than a network needs, and little enough that a call
+can still try another server within 5 s.
+"""
 CLOSE_TIMEOUT_S = 0.5
 NOTICED_S = 0.15
 """A server that is taking in prompts looks once a step (55 ms) whether the client is still there.

@@ -13,7 +13,7 @@ from functools import partial
 
 from aiohttp import web
 
-from personaplex_bridge import logs
+from personaplex_bridge import logs, memory
 from personaplex_bridge.audio.hold import HoldSound, music
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
@@ -44,6 +44,9 @@ answer. So a half-open one is found within 40 s.
 
 SHUTDOWN_TIMEOUT_S = 2.0
 """How long ending the calls in progress may take."""
+
+IDLE_S = 1.0
+"""After so long without a call there is time to tidy up."""
 
 DRAIN_LOOK_S = 0.2
 
@@ -203,6 +206,13 @@ class Bridge:
                 self._outcomes.ended(session.record.call_sid, session.record.ending)
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
+            if not self._calls:
+                asyncio.get_running_loop().call_later(IDLE_S, self._tidy_up)
+
+    def _tidy_up(self) -> None:
+        """Nobody is calling: a good moment for what would hold a call up."""
+        if not self._calls:
+            memory.give_back()
 
     def _ending_of(self, call_sid: str) -> Ending | None:
         """How a call's last stream ended. Twilio may ask while we are still closing it."""
