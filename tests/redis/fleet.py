@@ -29,7 +29,8 @@ class Fleet:
         self._servers = servers
         self._models: list[Process] = []
         self._bridges: list[Process | None] = [None] * bridges
-        self._starts = [0] * bridges
+        self._lives = [0] * bridges
+        self._up = [False] * bridges
         self._urls: list[str] = []
 
     @asynccontextmanager
@@ -58,23 +59,20 @@ class Fleet:
         settings.update(self._settings)
         log = self._folder / f"bridge-{number + 1}.log"
         self._bridges[number] = await start_bridge(self.ports[number], log, **settings)
-        self._starts[number] += 1
+        self._lives[number] += 1
+        self._up[number] = True
 
     async def kill(self, number: int) -> None:
         """As `kill -9` does."""
+        self._up[number] = False
         process = self._bridges[number]
         assert process is not None
         process.kill()
         await process.wait()
 
-    def is_alive(self, number: int) -> bool:
-        """Whether a bridge runs."""
-        process = self._bridges[number]
-        return process is not None and process.returncode is None
-
-    def starts(self, number: int) -> int:
-        """How often a bridge has been started."""
-        return self._starts[number]
+    def life(self, number: int) -> int | None:
+        """Which of its lives a bridge is in, from 1; None while it takes no calls."""
+        return self._lives[number] if self._up[number] else None
 
     async def end(self) -> list[dict[str, Any]]:
         """End all bridges, then all servers, with SIGINT; what the servers saw."""

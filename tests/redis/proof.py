@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from personaplex_bridge.clock import SYSTEM_CLOCK
 from personaplex_bridge.errors import BridgeError
 from personaplex_bridge.pool.leases import PRESENT_S
 from personaplex_bridge.simulator.account import TwilioAccount
@@ -28,7 +29,7 @@ class Plan:
     bridges: int = 3
     servers: int = 8
     ttl_s: float = 5.0
-    call_every_s: float = 0.85
+    call_every_s: float = 1.15
     shortest_s: float = 3.0
     longest_s: float = 9.0
     kill_every_s: float = 20.0
@@ -62,11 +63,11 @@ async def prove(plan: Plan, folder: Path) -> dict[str, Any]:
     fleet, tally = Fleet(folder, plan.bridges, plan.servers, settings), _Tally()
     async with fleet.running():
         await asyncio.sleep(plan.ttl_s)  # a new Redis gives out nothing before
-        killing = asyncio.create_task(_kill_now_and_then(plan, fleet, tally), name="kill")
-        await _make_calls(plan, fleet, tally)
-        killing.cancel()
-        await asyncio.gather(killing, return_exceptions=True)
-        await _revive(fleet)
+        over = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_kill_now_and_then(plan, fleet, tally, over), name="kill")
+            await _make_calls(plan, fleet, tally)
+            over.set()
         forgotten_s = PRESENT_S if plan.when_busy == "queue" else 0.0
         await asyncio.sleep(max(plan.ttl_s, forgotten_s) + plan.settle_s)
         quiet = await fleet.leases()
@@ -114,7 +115,7 @@ async def _call(
     phone = PhoneCall(CallPlan(url, b"", hang_up_after_s=seconds), account=account)
     sid = phone.report.call_sid
     tally.in_progress[sid] = bridge
-    began = fleet.starts(bridge) if fleet.is_alive(bridge) else None
+    life = fleet.life(bridge)
     try:
         await phone.run()
     except BridgeError:
@@ -122,16 +123,16 @@ async def _call(
     else:
         outcome = phone.report.outcome
     del tally.in_progress[sid]
-    lived = fleet.is_alive(bridge) and fleet.starts(bridge) == began
+    lived = life is not None and fleet.life(bridge) == life
     (tally.outcomes if lived else tally.outcomes_after_a_kill)[outcome] += 1
     tally.held += phone.report.held_s is not None
     tally.heard_the_model += phone.report.media_bytes > 0
 
 
-async def _kill_now_and_then(plan: Plan, fleet: Fleet, tally: _Tally) -> None:
-    number = 0
-    while True:
-        await asyncio.sleep(plan.kill_every_s - plan.dead_for_s)
+async def _kill_now_and_then(plan: Plan, fleet: Fleet, tally: _Tally, over: asyncio.Event) -> None:
+    number, next_s = 0, SYSTEM_CLOCK.now() + plan.kill_every_s
+    while not await SYSTEM_CLOCK.happens(over, next_s):
+        next_s += plan.kill_every_s
         bridge = number % plan.bridges
         calls = sum(of == bridge for of in tally.in_progress.values())
         await fleet.kill(bridge)
@@ -139,12 +140,6 @@ async def _kill_now_and_then(plan: Plan, fleet: Fleet, tally: _Tally) -> None:
         await asyncio.sleep(plan.dead_for_s)
         await fleet.start(bridge)
         number += 1
-
-
-async def _revive(fleet: Fleet) -> None:
-    for number in range(len(fleet.ports)):
-        if not fleet.is_alive(number):
-            await fleet.start(number)
 
 
 async def _all_at_once(plan: Plan, fleet: Fleet) -> dict[str, int]:
