@@ -24,7 +24,7 @@ from personaplex_bridge.errors import (
 from personaplex_bridge.personaplex.prepared import USUAL_PROMPT_STEPS, handshake_deadline_s
 from personaplex_bridge.personaplex.voices import MAX_ENCODED_PROMPT_BYTES, Role
 from personaplex_bridge.pool import ModelPool, SeatState
-from personaplex_bridge.pool.health import RETRY_MAX_S, TRY_ANYWAY_S
+from personaplex_bridge.pool.health import FAILURES, RETRY_MAX_S, TRY_ANYWAY_S
 from personaplex_bridge.pool.leases import MemoryLeases
 from personaplex_bridge.pool.pool import STREAM_TIMEOUT_S
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
@@ -186,6 +186,81 @@ async def test_a_call_that_just_ends_is_no_failure() -> None:
                     raise ValueError
         assert pool.servers[0].last_failure is None
         assert sum(len(model.sessions) for model in models) == 10
+
+
+async def dies_after_its_handshake(socket: ServerConnection) -> None:
+    await socket.send(b"\x00")
+    await socket.recv()
+    socket.transport.abort()
+
+
+async def lose(pool: ModelPool, sid: str, role: Role = TEACHER) -> None:
+    """A call that gets a line, and loses it when it says something."""
+    async with pool.line(sid, role) as line:
+        await line.send_audio(b"\x00")
+        while True:
+            await line.receive()
+
+
+@in_virtual_time
+async def test_a_server_whose_lines_die_in_calls_is_left_alone() -> None:
+    """However long its lines stand idle: with a warm line, it would get every caller first."""
+    async with (
+        raw_model(dies_after_its_handshake) as bad,
+        standins(1) as (urls, models),
+        pool_of(bad, *urls, warm_role=TEACHER) as pool,
+    ):
+        lost = 0
+        for number in range(10):
+            await asyncio.sleep(20)
+            try:
+                async with asyncio.timeout(PROMPT_S + 1):
+                    await lose(pool, f"CA{number}")
+            except ModelClosed:
+                lost += 1
+                await call(pool, f"CA{number}", TEACHER, 20)
+            except TimeoutError:
+                pass
+        assert lost == FAILURES
+        assert len(models[0].sessions) >= 10
+
+
+@in_virtual_time
+async def test_the_circuit_of_a_server_whose_lines_die_in_calls_opens() -> None:
+    async with raw_model(dies_after_its_handshake) as bad, pool_of(bad) as pool:
+        for number in range(FAILURES):
+            assert circuits(pool) == ["closed"]
+            with pytest.raises(ModelClosed):
+                await lose(pool, f"CA{number}")
+            await asyncio.sleep(1)
+        assert circuits(pool) == ["open"]
+
+
+@in_virtual_time
+async def test_a_line_that_stands_does_not_hide_that_others_fail() -> None:
+    """On a server of several slots."""
+    connections = 0
+
+    async def serves_the_first(socket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            await socket.send(b"\x00")
+            await socket.wait_closed()
+        socket.transport.abort()
+
+    async with (
+        raw_model(serves_the_first) as url,
+        pool_of(url, capacity=2) as pool,
+        pool.line("CA1", CLERK),
+    ):
+        for _ in range(FAILURES):
+            assert circuits(pool) == ["closed"]
+            await fail(pool, 1)
+            await asyncio.sleep(0.1)
+        assert circuits(pool) == ["open"]
+        with pytest.raises(ModelUnavailable):
+            await pool.reserve("CA2", CLERK)
 
 
 @in_virtual_time

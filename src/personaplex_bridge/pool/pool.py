@@ -213,7 +213,9 @@ class ModelPool:
         self._changed.set()
         lease, connection = seat.lease, seat.connect(role, self._handshake_timeout_s)
         try:
-            yield await connection.line()
+            ready = await connection.line()
+            seat.give(connection)
+            yield ready
         except BaseException as error:
             seat.learn(connection, error)
             raise
@@ -296,6 +298,8 @@ class ModelPool:
                 _log.info("a call's stream never came: its line to the model is free again")
                 seat.vacate()
             seat.notice()
+        for server in self._servers:
+            server.health.forgive(now_s)
         waits = [seat.waits_until_s for seat in self._seats.values()]
         asked = [server.ask_if_due(now_s, self._look_again) for server in self._servers]
         moments = [*waits, *asked, *self._warmer.look(now_s)]
