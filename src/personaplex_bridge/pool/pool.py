@@ -106,11 +106,6 @@ class ModelPool:
         )
 
     @property
-    def capacity(self) -> int:
-        """How many calls all servers take together."""
-        return len(self._seats)
-
-    @property
     def free(self) -> int:
         """How many more calls can be taken, as far as is known here."""
         return sum(
@@ -191,6 +186,8 @@ class ModelPool:
             seat = self._reserved(call) or taken
             if seat is not taken:  # the webhook came twice at once
                 taken.vacate()
+            else:  # not in `line`: the role of a call that goes on may tell what was said in it
+                self._usual.note(role)
         seat.connect(role, self._handshake_timeout_s)
         seat.waits_until_s = _now() + STREAM_TIMEOUT_S
         self._changed.set()
@@ -209,7 +206,6 @@ class ModelPool:
         """
         seat = self._reserved(call) or await self._take(call, role, COMING_S, in_progress=True)
         seat.waits_until_s = None
-        self._usual.note(role)
         self._changed.set()
         lease, connection = seat.lease, seat.connect(role, self._handshake_timeout_s)
         try:
