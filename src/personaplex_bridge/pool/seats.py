@@ -60,6 +60,10 @@ class Seat:
         """The call that has it."""
         self.waits_until_s: float | None = None
         """When it is given back if the call's stream doesn't come; None once it has."""
+        self.kept_until_s: float | None = None
+        """When it is given back if the call, whose line failed, doesn't ask again; None while it
+        has a line, or is to get one.
+        """
         self.connection: PreparedLine | None = None
         self._on_change = on_change
         # Weakly: with its error, a connection holds on to all of the call that it failed.
@@ -108,14 +112,20 @@ class Seat:
         """
         if not lease.continues:
             self._break_off()
-        self.lease, self.taken_for, self.waits_until_s = lease, call, None
+        self._forget_call()
+        self.lease, self.taken_for = lease, call
         lease.on_change = partial(self._lease_changed, lease)
+
+    def keep(self, until_s: float) -> None:
+        """Let nobody else have it, so that its call may try again: its line has failed."""
+        self.kept_until_s = until_s
+        self._on_change()
 
     def vacate(self) -> None:
         """No call has it any more. It is free for the next at once: that one's connection waits
         until this one is closed.
         """
-        self.taken_for = self.waits_until_s = None
+        self._forget_call()
         if self.lease is not None:
             self.lease.spare = True
         self._on_change()
@@ -163,7 +173,7 @@ class Seat:
 
     def learn(self, connection: PreparedLine, error: BaseException) -> None:
         """What the end of a connection, or of what was done with it, says of its server."""
-        failure, known = _failure_in(error), self._known[connection]
+        failure, known = failure_in(error), self._known[connection]
         if failure is None or known.failed:
             return
         known.failed = True
@@ -186,9 +196,13 @@ class Seat:
 
     def _lease_changed(self, lease: Lease) -> None:
         if lease is self.lease and lease.is_lost:
-            self.lease = self.taken_for = self.waits_until_s = None
+            self._forget_call()
+            self.lease = None
             self._break_off()
         self._on_change()
+
+    def _forget_call(self) -> None:
+        self.taken_for = self.waits_until_s = self.kept_until_s = None
 
     def _break_off(self) -> None:
         if self.connection is not None:
@@ -208,7 +222,7 @@ def best_first(seats: Collection[Seat], role: Role) -> list[Seat]:
     return sorted(seats, key=badness)
 
 
-def _failure_in(error: BaseException) -> ModelError | None:
+def failure_in(error: BaseException) -> ModelError | None:
     """What the server is to blame for in an error, if anything. The first of a group counts: the
     others are its consequences.
     """
