@@ -19,7 +19,7 @@ from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.pool import ModelPool, SeatState
 from personaplex_bridge.pool.health import JITTER, RETRY_MAX_S
 from personaplex_bridge.pool.pool import STREAM_TIMEOUT_S
-from personaplex_bridge.pool.usual import REMEMBERED_CALLS
+from personaplex_bridge.pool.usual import REMEMBERED_CALLS, USUAL_CALLS
 from personaplex_bridge.pool.warming import WARM_MAX_AGE_S
 from personaplex_bridge.simulator.caller import CallPlan
 from personaplex_bridge.simulator.faults import CallFaults
@@ -90,6 +90,12 @@ async def call(pool: ModelPool, sid: str, role: Role, seconds: float = 1.0) -> f
     return waited_s
 
 
+async def from_webhook(pool: ModelPool, sid: str, role: Role) -> None:
+    """A call from its beginning."""
+    await pool.reserve(sid, role)
+    await call(pool, sid, role)
+
+
 # A line is kept warm
 
 
@@ -158,11 +164,11 @@ async def test_without_a_warm_role_no_line_is_kept() -> None:
 async def test_the_role_of_most_calls_becomes_the_warm_one() -> None:
     async with pooled() as (pool, model):
         for number in range(3):
-            await call(pool, f"CA{number}", CLERK)
+            await from_webhook(pool, f"CA{number}", CLERK)
         await asyncio.sleep(PROMPT_S + 1)
         assert roles(model)[-1] == CLERK.text_prompt
         for number in range(3):
-            await call(pool, f"CA{number}", TEACHER)
+            await from_webhook(pool, f"CA{number}", TEACHER)
         await asyncio.sleep(PROMPT_S + 1)
         assert roles(model)[-1] == TEACHER.text_prompt, "the configured one, if none had more"
 
@@ -171,9 +177,21 @@ async def test_the_role_of_most_calls_becomes_the_warm_one() -> None:
 async def test_only_the_last_calls_count() -> None:
     async with pooled() as (pool, model):
         for number in range(2 * REMEMBERED_CALLS):
-            await call(pool, f"CA{number}", CLERK)
+            await from_webhook(pool, f"CA{number}", CLERK)
         for number in range(REMEMBERED_CALLS // 2):
-            await call(pool, f"CA{number}", TEACHER)
+            await from_webhook(pool, f"CA{number}", TEACHER)
+        await asyncio.sleep(PROMPT_S + 1)
+        assert roles(model)[-1] == TEACHER.text_prompt
+
+
+@in_virtual_time
+async def test_lines_that_a_call_gets_after_its_first_do_not_count() -> None:
+    """They have what was said in it in their prompts, if RECAP is on."""
+    recap = Role(CLERK.voice, f"{CLERK.text_prompt} The last you said was: my PIN is 1234.")
+    async with pooled() as (pool, model):
+        await from_webhook(pool, "CA1", CLERK)
+        for _ in range(2 * USUAL_CALLS):
+            await call(pool, "CA1", recap)
         await asyncio.sleep(PROMPT_S + 1)
         assert roles(model)[-1] == TEACHER.text_prompt
 

@@ -173,6 +173,22 @@ async def test_a_server_that_fails_at_first_is_asked_again() -> None:
     assert report.gaps == []
 
 
+@in_virtual_time
+async def test_a_new_caller_does_not_take_the_server_of_a_call_that_tries_again() -> None:
+    models = Models("dies", "dies at once")
+    async with raw_model(models) as url, bridge_to(url) as line:
+        plans = [CallPlan("", b"", hang_up_after_s=wait_s) for wait_s in (10.0, 1.0)]
+        first = asyncio.create_task(line.call(plans[0]))
+        while len(models.prompts) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
+        second = await line.call(plans[1])
+        report = await first
+    assert second.outcome == "rejected: busy"
+    assert report.outcome == "the caller hung up"
+    assert pitch_hz(last_second(report)) == pytest.approx(VOICE_HZ, abs=5)
+
+
 @pytest.mark.parametrize("recap", [False, True])
 @in_virtual_time
 async def test_what_was_said_is_recapitulated_if_that_is_wanted(recap: bool) -> None:

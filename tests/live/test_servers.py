@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
 
 from personaplex_bridge.errors import (
     LeaseLost,
@@ -24,9 +25,10 @@ from personaplex_bridge.errors import (
 from personaplex_bridge.personaplex.prepared import USUAL_PROMPT_STEPS, handshake_deadline_s
 from personaplex_bridge.personaplex.voices import MAX_ENCODED_PROMPT_BYTES, Role
 from personaplex_bridge.pool import ModelPool, SeatState
-from personaplex_bridge.pool.health import RETRY_MAX_S, TRY_ANYWAY_S
+from personaplex_bridge.pool.health import FAILURES, RETRY_MAX_S, TRY_ANYWAY_S
 from personaplex_bridge.pool.leases import MemoryLeases
-from personaplex_bridge.pool.pool import STREAM_TIMEOUT_S
+from personaplex_bridge.pool.pool import KEPT_S, STREAM_TIMEOUT_S
+from personaplex_bridge.recovery import MAX_PAUSE_S
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.values import ServerAddress
 from personaplex_bridge.web.hosting import hosted
@@ -71,10 +73,11 @@ def circuits(pool: ModelPool) -> list[str]:
 
 
 async def fail(pool: ModelPool, times: int, role: Role = CLERK) -> None:
-    """Calls that get no line."""
-    for number in range(times):
-        with pytest.raises(ModelError):
-            await call(pool, f"bad {number}", role)
+    """A call that gets no line, again and again."""
+    for _ in range(times):
+        with pytest.raises(ModelError) as caught:
+            await call(pool, "bad", role)
+        assert not isinstance(caught.value, ModelBusy)
 
 
 # Which server
@@ -83,7 +86,7 @@ async def fail(pool: ModelPool, times: int, role: Role = CLERK) -> None:
 @in_virtual_time
 async def test_each_server_takes_one_call() -> None:
     async with standins(3) as (urls, models), pool_of(*urls) as pool:
-        assert (pool.capacity, pool.free) == (3, 3)
+        assert pool.free == 3
         calls = [asyncio.create_task(call(pool, f"CA{n}", CLERK, 10)) for n in range(3)]
         await asyncio.sleep(PROMPT_S + 1)
         assert pool.free == 0
@@ -188,6 +191,82 @@ async def test_a_call_that_just_ends_is_no_failure() -> None:
         assert sum(len(model.sessions) for model in models) == 10
 
 
+async def dies_after_its_handshake(socket: ServerConnection) -> None:
+    await socket.send(b"\x00")
+    with contextlib.suppress(ConnectionClosed):
+        await socket.recv()
+    socket.transport.abort()
+
+
+async def lose(pool: ModelPool, sid: str, role: Role = TEACHER) -> None:
+    """A call that gets a line, and loses it when it says something."""
+    async with pool.line(sid, role) as line:
+        await line.send_audio(b"\x00")
+        while True:
+            await line.receive()
+
+
+@in_virtual_time
+async def test_a_server_whose_lines_die_in_calls_is_left_alone() -> None:
+    """However long its lines stand idle: with a warm line, it would get every caller first."""
+    async with (
+        raw_model(dies_after_its_handshake) as bad,
+        standins(1) as (urls, models),
+        pool_of(bad, *urls, warm_role=TEACHER) as pool,
+    ):
+        lost = 0
+        for number in range(10):
+            await asyncio.sleep(20)
+            try:
+                async with asyncio.timeout(PROMPT_S + 1):
+                    await lose(pool, f"CA{number}")
+            except ModelClosed:
+                lost += 1
+                await call(pool, f"CA{number}", TEACHER, 20)
+            except TimeoutError:
+                pass
+        assert lost == FAILURES
+        assert len(models[0].sessions) >= 10
+
+
+@in_virtual_time
+async def test_the_circuit_of_a_server_whose_lines_die_in_calls_opens() -> None:
+    async with raw_model(dies_after_its_handshake) as bad, pool_of(bad) as pool:
+        for number in range(FAILURES):
+            assert circuits(pool) == ["closed"]
+            with pytest.raises(ModelClosed):
+                await lose(pool, f"CA{number}")
+            await asyncio.sleep(KEPT_S + 0.1)
+        assert circuits(pool) == ["open"]
+
+
+@in_virtual_time
+async def test_a_line_that_stands_does_not_hide_that_others_fail() -> None:
+    """On a server of several slots."""
+    connections = 0
+
+    async def serves_the_first(socket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            await socket.send(b"\x00")
+            await socket.wait_closed()
+        socket.transport.abort()
+
+    async with (
+        raw_model(serves_the_first) as url,
+        pool_of(url, capacity=2) as pool,
+        pool.line("CA1", CLERK),
+    ):
+        for _ in range(FAILURES):
+            assert circuits(pool) == ["closed"]
+            await fail(pool, 1)
+            await asyncio.sleep(0.1)
+        assert circuits(pool) == ["open"]
+        with pytest.raises(ModelUnavailable):
+            await pool.reserve("CA2", CLERK)
+
+
 @in_virtual_time
 async def test_the_failed_server_is_tried_again_if_there_is_no_other() -> None:
     server = Mortal()
@@ -197,7 +276,7 @@ async def test_the_failed_server_is_tried_again_if_there_is_no_other() -> None:
         await fail(pool, 5)
         assert circuits(pool) == ["open"]
         await server.live()
-        assert await call(pool, "CA1", CLERK) == pytest.approx(PROMPT_S, abs=0.1)
+        assert await call(pool, "bad", CLERK) == pytest.approx(PROMPT_S, abs=0.1)
         assert circuits(pool) == ["closed"]
     await server.die()
 
@@ -342,6 +421,86 @@ async def test_a_server_that_does_nothing_wrong_is_never_asked() -> None:
             await call(pool, f"CA{number}", TEACHER)
             await asyncio.sleep(60)
     assert upgrades == [True] * len(upgrades)
+
+
+# The seat of a call whose line failed
+
+
+@asynccontextmanager
+async def lost_by(sid: str, *others: str) -> AsyncIterator[ModelPool]:
+    """A call has just lost its line."""
+    async with raw_model(dies_after_its_handshake) as bad, pool_of(bad, *others) as pool:
+        with pytest.raises(ModelClosed):
+            await lose(pool, sid)
+        yield pool
+
+
+@in_virtual_time
+async def test_nobody_else_gets_the_seat_of_a_call_that_tries_again() -> None:
+    async with lost_by("CA1") as pool:
+        await asyncio.sleep(MAX_PAUSE_S)
+        for sid in ("CA2", ""):
+            with pytest.raises(ModelBusy):
+                await pool.reserve(sid, CLERK)
+        with pytest.raises(ModelBusy):
+            await lose(pool, "CA3")
+        with pytest.raises(ModelClosed):
+            await lose(pool, "CA1")
+
+
+@in_virtual_time
+async def test_it_is_kept_for_a_moment_only() -> None:
+    assert MAX_PAUSE_S < KEPT_S
+    async with lost_by("CA1") as pool:
+        assert not pool.is_taken, "a bridge that drains doesn't wait for it"
+        await asyncio.sleep(KEPT_S - 0.1)
+        assert pool.free == 0
+        await asyncio.sleep(0.2)
+        assert pool.free == 1
+        await pool.reserve("CA2", CLERK)
+
+
+@in_virtual_time
+async def test_it_is_given_back_at_once_when_the_caller_hangs_up() -> None:
+    async with lost_by("CA1") as pool:
+        await pool.leave("CA1")
+        assert pool.free == 1
+
+
+@in_virtual_time
+async def test_it_is_given_back_at_once_when_the_call_gets_a_better_one() -> None:
+    async with standins(1) as (urls, models), lost_by("CA1", *urls) as pool:
+        assert pool.free == 1
+        async with pool.line("CA1", CLERK):
+            assert len(models[0].sessions) == 1
+            assert pool.free == 1, "the first"
+
+
+@in_virtual_time
+async def test_a_worse_one_is_none() -> None:
+    async with raw_model(dies_after_its_handshake) as bad, pool_of(NOBODY, bad) as pool:
+        await fail(pool, 1)
+        await asyncio.sleep(10)
+        assert circuits(pool) == ["open", "closed"]
+        for _ in range(FAILURES - 1):
+            with pytest.raises(ModelClosed):
+                await lose(pool, "CA1")
+
+
+@in_virtual_time
+async def test_a_call_that_comes_back_by_its_webhook_gets_it() -> None:
+    async with lost_by("CA1") as pool:
+        await pool.reserve("CA1", CLERK)
+        await asyncio.sleep(KEPT_S + 1)
+        assert (pool.is_taken, pool.free) == (True, 0)
+        await asyncio.sleep(STREAM_TIMEOUT_S)
+        assert (pool.is_taken, pool.free) == (False, 1)
+
+
+@in_virtual_time
+async def test_a_call_without_a_name_keeps_none() -> None:
+    async with lost_by("") as pool:
+        assert pool.free == 1
 
 
 # The line of waiting callers

@@ -67,6 +67,42 @@ def test_a_connection_that_stood_makes_it_good() -> None:
     assert server.circuit is Circuit.CLOSED
 
 
+def test_a_server_that_lost_its_last_calls_is_good_after_one_that_went_well() -> None:
+    server = health()
+    for _ in range(FAILURES):
+        assert server.rank == 0
+        server.failed(ModelClosed(1006), 0.0, in_call=True)
+        server.shook_hands()
+    assert (server.circuit, server.rank) == (Circuit.CLOSED, 1), "it shakes hands, no more"
+    server.stood()
+    assert server.rank == 0
+
+
+def test_or_else_after_five_minutes() -> None:
+    server = health()
+    for _ in range(FAILURES):
+        server.failed(ModelClosed(1006), 0.0, in_call=True)
+    server.shook_hands()
+    server.forgive(TRY_ANYWAY_S - 1)
+    assert server.rank == 1
+    server.forgive(TRY_ANYWAY_S)
+    assert server.rank == 0
+    server.failed(ModelClosed(1006), TRY_ANYWAY_S, in_call=True)
+    server.shook_hands()
+    assert server.rank == 1, "one more is enough"
+
+
+def test_idle_lines_that_go_do_not_open_it() -> None:
+    server = health()
+    for _ in range(10 * FAILURES):
+        server.failed_idle(ModelClosed(1006), 0.0)
+        assert (server.circuit, server.rank) == (Circuit.CLOSED, 1)
+        assert server.ask_at_s is not None
+        assert server.ask_at_s <= 1.0
+        server.shook_hands()
+        assert server.rank == 0
+
+
 @pytest.mark.parametrize("error", [REFUSED, MUTE])
 def test_it_gets_a_trial_once_it_is_alive(error: Exception) -> None:
     server = opened(error)

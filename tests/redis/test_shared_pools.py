@@ -159,6 +159,52 @@ async def test_a_call_whose_server_is_gone_gets_another_bridges_warm_one(
                 assert len(server.sessions) == 2
 
 
+async def test_the_server_of_a_call_that_tries_again_is_not_given_to_another_bridge(
+    redis: RedisServer,
+) -> None:
+    connections = 0
+
+    async def dies_once(socket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        await socket.send(b"\x00")
+        if connections > 1:
+            await socket.wait_closed()
+
+    async with (
+        raw_model(dies_once) as url,
+        pool(redis, url, ttl_s=8) as one,
+        pool(redis, url, ttl_s=8) as other,
+    ):
+        with pytest.raises(ModelClosed):
+            async with one.line("CA1", CLERK) as line:
+                await _listen(line)
+        with pytest.raises(ModelBusy):
+            await other.reserve("CA2", CLERK, patient=False)
+        async with one.line("CA1", CLERK) as line:
+            await line.send_audio(b"\x00")
+        await until_reserved(other, "CA2")
+
+
+async def test_a_call_tries_its_server_again_while_redis_is_away(redis: RedisServer) -> None:
+    connections = 0
+
+    async def dies_once(socket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        await socket.send(b"\x00")
+        if connections > 1:
+            await socket.wait_closed()
+
+    async with raw_model(dies_once) as url, pool(redis, url, ttl_s=8) as one:
+        with pytest.raises(ModelClosed):
+            async with one.line("CA1", CLERK) as line:
+                await _listen(line)
+        redis.kill()
+        async with one.line("CA1", CLERK) as line:
+            await line.send_audio(b"\x00")
+
+
 async def test_a_bridge_that_drains_keeps_nothing_warm(redis: RedisServer) -> None:
     async with model() as (url, _), pool(redis, url, warm=True) as one:
         await until(lambda: one.states == {SeatState.WARM: 1})

@@ -25,7 +25,7 @@ from personaplex_bridge.personaplex.client import PersonaPlexLine
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.pool.health import Circuit, Health
 from personaplex_bridge.pool.leases import Lease, LeaseStore, MemoryLeases, Refused, Slot
-from personaplex_bridge.pool.seats import Seat, SeatState, best_first
+from personaplex_bridge.pool.seats import Seat, SeatState, best_first, failure_in
 from personaplex_bridge.pool.servers import Server, tls_context
 from personaplex_bridge.pool.usual import UsualRole
 from personaplex_bridge.pool.warming import Warmer
@@ -33,6 +33,11 @@ from personaplex_bridge.values import ServerAddress
 
 STREAM_TIMEOUT_S = 15.0
 """A seat taken for a webhook whose stream never comes is given back after so long."""
+
+KEPT_S = 2.0
+"""The seat of a call whose line failed is nobody else's for so long. The call asks again within
+`recovery.MAX_PAUSE_S`, or never.
+"""
 
 COMING_S, COMING_POLL_S = 4.0, 0.3
 """How long, and how often, a caller waits for a spare slot that another bridge is giving up. The
@@ -106,11 +111,6 @@ class ModelPool:
         )
 
     @property
-    def capacity(self) -> int:
-        """How many calls all servers take together."""
-        return len(self._seats)
-
-    @property
     def free(self) -> int:
         """How many more calls can be taken, as far as is known here."""
         return sum(
@@ -120,8 +120,11 @@ class ModelPool:
 
     @property
     def is_taken(self) -> bool:
-        """Whether any call of this bridge has a line, or is to get one."""
-        return any(seat.taken_for is not None for seat in self._seats.values())
+        """Whether any call of this bridge has a line, or is to get one. One that may ask again is
+        known by its stream.
+        """
+        seats = self._seats.values()
+        return any(seat.taken_for is not None and seat.kept_until_s is None for seat in seats)
 
     @property
     def awaited(self) -> frozenset[str]:
@@ -165,10 +168,10 @@ class ModelPool:
         return await self._leases.wait(call, self._queue_limit)
 
     async def leave(self, call: str) -> None:
-        """Get out of the line, and give back what is reserved: the caller hung up, or waits no
-        longer.
+        """Get out of the line, and give back what is reserved or kept: the caller hung up, or
+        waits no longer.
         """
-        seat = self._reserved(call)
+        seat = self._reserved(call) or self._recall(call)
         if seat is not None:
             seat.vacate()
         with contextlib.suppress(LeasesUnavailable):  # is forgotten in time
@@ -191,12 +194,14 @@ class ModelPool:
             self._refuse_if_full()
             return
         wait_s = COMING_S if patient else 0.0
-        seat = self._reserved(call)
+        seat = self._reserved(call) or self._recall(call)
         if seat is None:
-            taken = await self._take(call, role, wait_s)
+            taken = await self._take(call, role, wait_s, self._choices())
             seat = self._reserved(call) or taken
             if seat is not taken:  # the webhook came twice at once
                 taken.vacate()
+            else:  # not in `line`: the role of a call that goes on may tell what was said in it
+                self._usual.note(role)
         seat.connect(role, self._handshake_timeout_s)
         seat.waits_until_s = _now() + STREAM_TIMEOUT_S
         self._changed.set()
@@ -206,26 +211,34 @@ class ModelPool:
         """A line to the model for one call, its handshake done; let go on exit.
 
         It is the one that was reserved for the call, else the best there is, whoever waits: a
-        call in progress whose model failed asks again, and gets another server if there is one.
+        call in progress whose model failed asks again, and gets another server if there is a
+        better one. Until then, or for `KEPT_S`, its seat is kept for it.
 
         Raises:
             ModelBusy: all are taken; nothing was connected.
             ModelError: the server can't be reached, or doesn't shake hands in time; or the store
                 of leases can't be reached. LeaseLost, also later, if the lease was lost.
         """
-        seat = self._reserved(call) or await self._take(call, role, COMING_S, in_progress=True)
+        seat = self._reserved(call) or await self._take_in_progress(call, role)
         seat.waits_until_s = None
-        self._usual.note(role)
         self._changed.set()
         lease, connection = seat.lease, seat.connect(role, self._handshake_timeout_s)
+        has_failed = False
         try:
-            yield await connection.line()
+            ready = await connection.line()
+            seat.give(connection)
+            yield ready
         except BaseException as error:
             seat.learn(connection, error)
+            has_failed = failure_in(error) is not None
             raise
         finally:
             connection.drop()
-            if seat.lease is lease:  # else it was lost, and the seat may have another call
+            if seat.lease is not lease:
+                pass  # it was lost, and the seat may have another call
+            elif has_failed and call:
+                seat.keep(_now() + KEPT_S)
+            else:
                 seat.vacate()
 
     def retire(self) -> None:
@@ -254,15 +267,62 @@ class ModelPool:
                 return seat
         return None
 
+    def _recall(self, call: str) -> Seat | None:
+        """The seat that was kept for the call: from now on it is to get a line."""
+        for seat in self._seats.values():
+            if seat.taken_for == call and seat.kept_until_s is not None:
+                seat.kept_until_s = None
+                return seat
+        return None
+
+    async def _take_in_progress(self, call: str, role: Role) -> Seat:
+        """The best seat there is; the one that was kept for the call, unless there is a better."""
+        kept = self._recall(call)
+        lease, seat = kept.lease if kept else None, None
+        try:
+            if kept is not None:
+                seat = await self._take_better(call, role, kept)
+            if seat is None and kept is not None and kept.lease is lease:
+                seat = kept
+            if seat is None:
+                everyone = self._choices(in_progress=True)
+                seat = await self._take(call, role, COMING_S, everyone, obey_queue=False)
+            return seat
+        finally:
+            if kept is not None and kept is not seat and kept.lease is lease:
+                kept.vacate()
+
+    async def _take_better(self, call: str, role: Role, kept: Seat) -> Seat | None:
+        """A seat on a server that fares better than that of `kept`, even if it has to wait until
+        another bridge gives one up; else, if no server does, one that is good for other reasons.
+        """
+        ranked = best_first(self._seats.values(), role)
+        before = ranked[: ranked.index(kept)]
+        rank = kept.server.health.rank
+        better = [seat for seat in before if seat.server.health.rank < rank]
+        if not before:
+            return None
+        wait_s, choice = (COMING_S, better) if better else (0.0, before)
+        try:
+            return await self._take(call, role, wait_s, [choice], obey_queue=False)
+        except (ModelBusy, LeasesUnavailable):
+            return None
+
     async def _take(
-        self, call: str, role: Role, wait_s: float, *, in_progress: bool = False
+        self,
+        call: str,
+        role: Role,
+        wait_s: float,
+        choices: Sequence[Sequence[Seat]],
+        *,
+        obey_queue: bool = True,
     ) -> Seat:
-        """The best seat there is: now the call's own."""
+        """The best seat of the first of `choices` that has one: now the call's own."""
         give_up_s, refused = _now() + wait_s, Refused.TAKEN
-        for seats in self._choices(in_progress=in_progress):
+        for seats in choices:
             while True:
                 slots = [seat.slot for seat in best_first(seats, role)]
-                taken = await self._leases.take(slots, call, obey_queue=not in_progress, warm=False)
+                taken = await self._leases.take(slots, call, obey_queue=obey_queue, warm=False)
                 if isinstance(taken, Lease):
                     self._seats[taken.slot].hold(taken, call)
                     return self._seats[taken.slot]
@@ -272,7 +332,7 @@ class ModelPool:
                 await asyncio.sleep(COMING_POLL_S)
         raise ModelBusy(_WHY_BUSY[refused])
 
-    def _choices(self, *, in_progress: bool) -> list[list[Seat]]:
+    def _choices(self, *, in_progress: bool = False) -> list[list[Seat]]:
         """Seats that a call may have: first those of servers that work, even if it has to wait
         until another bridge gives one up, then all.
 
@@ -301,8 +361,13 @@ class ModelPool:
             if seat.waits_until_s is not None and seat.waits_until_s <= now_s:
                 _log.info("a call's stream never came: its line to the model is free again")
                 seat.vacate()
+            if seat.kept_until_s is not None and seat.kept_until_s <= now_s:
+                seat.vacate()
             seat.notice()
-        waits = [seat.waits_until_s for seat in self._seats.values()]
+        for server in self._servers:
+            server.health.forgive(now_s)
+        seats = self._seats.values()
+        waits = [until_s for seat in seats for until_s in (seat.waits_until_s, seat.kept_until_s)]
         asked = [server.ask_if_due(now_s, self._look_again) for server in self._servers]
         moments = [*waits, *asked, *self._warmer.look(now_s)]
         return min((moment for moment in moments if moment is not None), default=None)

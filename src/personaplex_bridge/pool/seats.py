@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
@@ -17,7 +18,7 @@ from personaplex_bridge.pool.leases import Lease, Slot
 from personaplex_bridge.pool.servers import Server
 
 STOOD_S = 10.0
-"""A line that stood for so long shows that the server works; attempts begin anew after it."""
+"""A line that a call had for so long shows that the server works; attempts begin anew after it."""
 
 
 class SeatState(StrEnum):
@@ -35,6 +36,16 @@ class SeatState(StrEnum):
     """Another bridge has it for a call."""
 
 
+@dataclass(slots=True)
+class _Known:
+    """What was seen of a connection. Its server's health is told of each thing once."""
+
+    shook_hands: bool = False
+    given_s: float | None = None
+    """When a call was given it, ready; until then it shows nothing of how calls fare."""
+    failed: bool = False
+
+
 class Seat:
     """The place of one connection. It is ours while we hold its lease.
 
@@ -49,10 +60,14 @@ class Seat:
         """The call that has it."""
         self.waits_until_s: float | None = None
         """When it is given back if the call's stream doesn't come; None once it has."""
+        self.kept_until_s: float | None = None
+        """When it is given back if the call, whose line failed, doesn't ask again; None while it
+        has a line, or is to get one.
+        """
         self.connection: PreparedLine | None = None
         self._on_change = on_change
-        self._told: weakref.ref[PreparedLine] | None = None
-        """The connection whose failure the server's health knows of."""
+        # Weakly: with its error, a connection holds on to all of the call that it failed.
+        self._known: weakref.WeakKeyDictionary[PreparedLine, _Known] = weakref.WeakKeyDictionary()
 
     @property
     def state(self) -> SeatState:
@@ -97,14 +112,20 @@ class Seat:
         """
         if not lease.continues:
             self._break_off()
-        self.lease, self.taken_for, self.waits_until_s = lease, call, None
+        self._forget_call()
+        self.lease, self.taken_for = lease, call
         lease.on_change = partial(self._lease_changed, lease)
+
+    def keep(self, until_s: float) -> None:
+        """Let nobody else have it, so that its call may try again: its line has failed."""
+        self.kept_until_s = until_s
+        self._on_change()
 
     def vacate(self) -> None:
         """No call has it any more. It is free for the next at once: that one's connection waits
         until this one is closed.
         """
-        self.taken_for = self.waits_until_s = None
+        self._forget_call()
         if self.lease is not None:
             self.lease.spare = True
         self._on_change()
@@ -124,35 +145,47 @@ class Seat:
             after=before.task if before is not None else None,
             check=self._check,
         )
+        self._known[self.connection] = _Known()
         self.connection.on_change(self._on_change)
         if self.server.health.circuit is Circuit.HALF_OPEN:
             self.server.trial = self.connection
         return self.connection
+
+    def give(self, connection: PreparedLine) -> None:
+        """A call has its connection, ready, from now on."""
+        self._known[connection].given_s = asyncio.get_running_loop().time()
 
     def notice(self) -> None:
         """See whether its connection has failed, has ended, or works."""
         connection = self.connection
         if connection is None:
             return
-        if connection.is_ready:
+        known = self._known[connection]
+        if connection.is_ready and not known.shook_hands:
+            known.shook_hands = True
             self.server.health.shook_hands()
         elif connection.task.done():
             if connection.failure is not None:
                 self.learn(connection, connection.failure)
-            elif connection.ready_s is not None:
+            elif known.given_s is not None and not known.failed:
                 self.server.health.stood()
             self.connection = None
 
     def learn(self, connection: PreparedLine, error: BaseException) -> None:
         """What the end of a connection, or of what was done with it, says of its server."""
-        failure = _failure_in(error)
-        if failure is None or (self._told is not None and self._told() is connection):
+        failure, known = failure_in(error), self._known[connection]
+        if failure is None or known.failed:
             return
-        # Weakly: with its error, a connection holds on to all of the call that it failed.
-        self._told, now_s = weakref.ref(connection), asyncio.get_running_loop().time()
-        if connection.ready_s is not None and now_s - connection.ready_s >= STOOD_S:
-            self.server.health.stood()
-        self.server.health.failed(failure, now_s)
+        known.failed = True
+        health, now_s = self.server.health, asyncio.get_running_loop().time()
+        since_s = known.given_s if known.given_s is not None else connection.ready_s
+        has_stood = since_s is not None and now_s - since_s >= STOOD_S
+        if has_stood and known.given_s is None:
+            health.failed_idle(failure, now_s)
+        else:
+            if has_stood:
+                health.stood()
+            health.failed(failure, now_s, in_call=known.given_s is not None)
         self._on_change()
 
     def _check(self) -> None:
@@ -163,9 +196,13 @@ class Seat:
 
     def _lease_changed(self, lease: Lease) -> None:
         if lease is self.lease and lease.is_lost:
-            self.lease = self.taken_for = self.waits_until_s = None
+            self._forget_call()
+            self.lease = None
             self._break_off()
         self._on_change()
+
+    def _forget_call(self) -> None:
+        self.taken_for = self.waits_until_s = self.kept_until_s = None
 
     def _break_off(self) -> None:
         if self.connection is not None:
@@ -185,7 +222,7 @@ def best_first(seats: Collection[Seat], role: Role) -> list[Seat]:
     return sorted(seats, key=badness)
 
 
-def _failure_in(error: BaseException) -> ModelError | None:
+def failure_in(error: BaseException) -> ModelError | None:
     """What the server is to blame for in an error, if anything. The first of a group counts: the
     others are its consequences.
     """

@@ -19,7 +19,7 @@ class UsualRole:
         self._roles: deque[Role] = deque(maxlen=REMEMBERED_CALLS)
 
     def note(self, role: Role) -> None:
-        """A call had it."""
+        """A caller asked for it."""
         self._roles.append(role)
 
     def retire(self) -> None:
