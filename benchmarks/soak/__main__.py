@@ -34,7 +34,8 @@ this machine (127.0.0.1), and ends by itself after twenty minutes or so.
 Resident memory, descriptors, sockets and tasks at rest must be back; the calls without a fault must
 be the same in both runs: frames lost, doubled, gaps, problems, and the delay of frames in both
 directions. Calls in which the machine or a measuring program itself stood still for 40 ms are left
-out, in both runs, and counted. Exit code 1 if a criterion isn't met.
+out, in both runs, and counted; the others are compared with those of the same length and whose
+phone was as late. Exit code 1 if a criterion isn't met.
 """
 
 _EPILOG = (

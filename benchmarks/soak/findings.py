@@ -19,6 +19,11 @@ CUT_OFF_MS = 60.0
 this, it was another's place that it took: one was lost before.
 """
 
+LONG_S = 10.0
+"""Calls are compared with calls alike: short ones with short ones, and those whose phone was late
+(a sign of what the machine did meanwhile) with those whose phone was as late."""
+LATE_MS = (2.5, 5, 7.5, 10, 15, 20, 30)
+
 Stall = tuple[float, float]
 
 
@@ -97,6 +102,16 @@ class _Way:
 
 
 @dataclass(frozen=True, slots=True)
+class Alike:
+    """Calls of one kind that can be compared."""
+
+    judged: int = 0
+    affected: int = 0
+    ran_dry: int = 0
+    """Those with underruns."""
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """A run's calls without faults, put together; those with, by fault."""
 
@@ -117,6 +132,8 @@ class Figures:
     uplink_ms: dict[str, float] | None
     downlink_ms: dict[str, float] | None
     phone_late_ms: dict[str, float] | None
+    alike: dict[str, Alike]
+    """The judged ones, by kind."""
     unjudged_affected: int
     faults: dict[str, dict[str, int]]
     """How calls with each fault ended, and how often."""
@@ -163,10 +180,27 @@ def figures(
         uplink_ms=percentiles([ms for one in calm for ms in one.uplink_ms]),
         downlink_ms=percentiles([ms for one in calm for ms in one.downlink_ms]),
         phone_late_ms=percentiles([one.made.late_ms for one in findings]),
+        alike=_by_kind(calm),
         unjudged_affected=sum(one.is_affected for one in troubled),
         faults={fault: dict(outcomes) for fault, outcomes in sorted(faults.items())},
         hung=hung,
     )
+
+
+def _by_kind(findings: Sequence[Finding]) -> dict[str, Alike]:
+    kinds = defaultdict[str, list[Finding]](list)
+    for one in findings:
+        length = "long" if one.made.call.length_s > LONG_S else "short"
+        late_ms = next((f"under {ms:g} ms" for ms in LATE_MS if one.made.late_ms < ms), "more")
+        kinds[f"{length}, phone late by {late_ms}"].append(one)
+    return {
+        kind: Alike(
+            len(those),
+            sum(one.is_affected for one in those),
+            sum(one.made.underruns > 0 for one in those),
+        )
+        for kind, those in sorted(kinds.items())
+    }
 
 
 def _is_calm(made: Made, stalls: Sequence[Stall]) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import comb
+from typing import TypeAlias
 
-from benchmarks.soak.findings import Figures
+import numpy as np
+
+from benchmarks.soak.findings import Alike, Figures
 from benchmarks.soak.plan import Sizes
 from benchmarks.soak.watch import Sample
 
@@ -16,8 +19,6 @@ P50_MS, P99_MS = 0.5, 5.0
 two runs without faults differ on a machine that does something else beside."""
 LEAST_JUDGED = 0.5
 """With fewer calls than that to judge by, the machine was too busy to tell anything."""
-MOST_AFFECTED = 0.02
-"""With more calls than that affected when nothing goes wrong, too."""
 RARE = 100
 """A difference of counts that comes by chance less often than this counts as one."""
 
@@ -71,11 +72,6 @@ def judge(measured: Measured, sizes: Sizes) -> list[Verdict]:
             "; ".join([f"{len(measured.errors)} lines", *measured.errors[:3]]),
         ),
         _can_be_judged(baseline, run),
-        Verdict(
-            "without faults hardly a call is affected: the machine has room",
-            baseline.affected <= MOST_AFFECTED * baseline.judged,
-            f"{baseline.affected} of {baseline.judged}",
-        ),
         *_counts(baseline, run),
         *_delays("uplink", baseline.uplink_ms, run.uplink_ms),
         *_delays("downlink", baseline.downlink_ms, run.downlink_ms),
@@ -133,46 +129,72 @@ def _can_be_judged(baseline: Figures, run: Figures) -> Verdict:
 
 
 def _counts(baseline: Figures, run: Figures) -> list[Verdict]:
-    """Equal: none, if there were none without faults; else no more than come by chance."""
+    """Equal: no more than come by chance, calls compared with calls alike."""
 
-    def equal(what: str, without: int, beside: int) -> Verdict:
-        is_equal = is_by_chance(without, baseline.judged, beside, run.judged)
-        seen = f"{without} in {baseline.judged} without, {beside} in {run.judged} beside faults"
-        return Verdict(what, is_equal if without else beside == 0, seen)
+    def equal(what: str, count: Callable[[Alike], int], detail: str) -> Verdict:
+        pairs = [
+            (baseline.alike[kind], run.alike[kind])
+            for kind in baseline.alike.keys() & run.alike.keys()
+        ]
+        tables = [(count(one), one.judged, count(two), two.judged) for one, two in pairs]
+        without, beside = (sum(map(count, one.alike.values())) for one in (baseline, run))
+        likely = expected(tables)
+        return Verdict(
+            what,
+            is_by_chance(tables),
+            f"{without} of {baseline.judged} without, {beside} of {run.judged} beside faults; of "
+            f"{sum(table[3] for table in tables)} with their like in the other run "
+            f"{sum(table[2] for table in tables)}, by chance {likely:.0f}{detail}",
+        )
 
     problems = f"; {', '.join(run.problems)}" if run.problems else ""
-    affected = equal(
-        "calls with frames lost or doubled, gaps or problems", baseline.affected, run.affected
-    )
     frames = (
         f" (frames lost {baseline.lost} and {run.lost}, doubled {baseline.doubled} and "
         f"{run.doubled}, gaps {baseline.gaps} and {run.gaps}, problems "
         f"{sum(baseline.problems.values())} and {sum(run.problems.values())}{problems})"
     )
-    underruns = "calls in which the phone ran dry for a moment, heard or not"
-    chance = is_by_chance(baseline.underrun_calls, baseline.judged, run.underrun_calls, run.judged)
     return [
-        Verdict(affected.criterion, affected.is_met, affected.seen + frames),
-        Verdict(
-            underruns,
-            chance,
-            f"{baseline.underrun_calls} without, {run.underrun_calls} beside faults",
+        equal(
+            "calls with frames lost or doubled, gaps or problems",
+            lambda alike: alike.affected,
+            frames,
+        ),
+        equal(
+            "calls in which the phone ran dry for a moment, heard or not",
+            lambda alike: alike.ran_dry,
+            "",
         ),
     ]
 
 
-def is_by_chance(before: int, of_before: int, after: int, of_after: int) -> bool:
-    """Whether `after` of so many calls is no more than chance makes of `before` of so many.
+Table: TypeAlias = tuple[int, int, int, int]
+"""Of one kind of calls: how many it happened to before, of how many; and after."""
 
-    Fisher's exact test, one-sided: were it all the same, how likely would so many or more of all
-    that happened have fallen on the second lot?
-    """
-    happened, calls = before + after, of_before + of_after
-    ways = sum(
-        comb(of_after, those) * comb(of_before, happened - those)
-        for those in range(after, happened + 1)
+
+def expected(tables: Sequence[Table]) -> float:
+    """To how many after, were it all the same."""
+    return sum(
+        (before + after) * of_after / (of_before + of_after)
+        for before, of_before, after, of_after in tables
     )
-    return ways * RARE >= comb(calls, happened)  # whole numbers: they may be huge
+
+
+def is_by_chance(tables: Sequence[Table]) -> bool:
+    """Whether what happened after is no more than chance makes of what happened before.
+
+    The exact test for several two-by-two tables, one-sided (Fisher's, if there is one): were it
+    all the same within each kind, how likely would so many or more of all that happened have fallen
+    on the calls after?
+    """
+    odds = np.ones(1)
+    for before, of_before, after, of_after in tables:
+        happened, calls = before + after, of_before + of_after
+        fallen = [
+            comb(of_after, those) * comb(of_before, happened - those) / comb(calls, happened)
+            for those in range(happened + 1)
+        ]
+        odds = np.convolve(odds, fallen)
+    return float(odds[sum(table[2] for table in tables) :].sum()) * RARE >= 1
 
 
 def _delays(
