@@ -12,7 +12,7 @@ import pytest
 import personaplex_bridge
 
 ROOT = Path(personaplex_bridge.__file__).parent
-BASE = {"errors", "config", "values", "clock"}
+BASE = {"errors", "config", "values", "reading", "clock"}
 WIRE = {"twilio", "personaplex", "audio"}
 STANDARD = sys.stdlib_module_names
 
@@ -21,7 +21,8 @@ STANDARD = sys.stdlib_module_names
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "values": (set(), set()),
-    "config": ({"errors", "values"}, set()),
+    "reading": ({"errors"}, set()),
+    "config": ({"errors", "values", "reading"}, set()),
     "clock": ({"errors"}, set()),
     "logs": (set(), set()),
     "signals": (set(), set()),
@@ -70,7 +71,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
 }
 # The console command and what it runs put everything together.
-ABOVE = {"cli", "doctor", "serve", "simulator.demo", "__main__", ""}
+ABOVE = {
+    *("cli", "cli.bridge", "cli.common", "cli.simulate", "cli.types"),
+    *("doctor", "serve", "simulator.demo", "__main__", ""),
+}
 SYNCHRONOUS = {
     *(
         "audio",

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from personaplex_bridge import values
 from personaplex_bridge.errors import ConfigError, WrongValue
+from personaplex_bridge.reading import Reader
 from personaplex_bridge.values import LOOPBACK_HOSTS, Network, ServerAddress
-
-T = TypeVar("T")
 
 WhenBusy: TypeAlias = Literal["queue", "reject", "forward", "voicemail"]
 Fallback: TypeAlias = Literal["hangup", "forward", "voicemail"]
@@ -137,7 +136,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ConfigError: names every wrong value and what is allowed.
     """
     defaults = Settings()
-    reader = _Reader(environ)
+    reader = Reader(environ, _SECRETS)
     get = reader.get
     settings = Settings(
         host=get("HOST", values.host, defaults.host),
@@ -233,26 +232,6 @@ def _contradictions(settings: Settings) -> list[WrongValue]:
         )
         wrong.append(WrongValue("HOST", settings.host, allowed))
     return wrong
-
-
-class _Reader:
-    """Reads one variable at a time and remembers what was wrong, to tell it all at once."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.wrong: list[WrongValue] = []
-        self._environ = environ
-
-    def get(self, variable: str, parse: Callable[[str], T], default: T) -> T:
-        """The parsed value. `parse` raises ValueError with what is allowed."""
-        value = self._environ.get(variable, "").strip()
-        if not value:
-            return default
-        try:
-            return parse(value)
-        except ValueError as error:
-            shown = "(hidden)" if variable in _SECRETS or "@" in value else value  # user:password@
-            self.wrong.append(WrongValue(variable, shown, str(error)))
-            return default
 
 
 def _ringback(value: str) -> str | Path | None:

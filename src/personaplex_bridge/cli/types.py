@@ -1,0 +1,59 @@
+"""What an argument of a command may be: parsers that refuse with what is allowed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def number(low: int, high: int) -> Any:
+    """A whole number."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """A length of time, of at most a call's."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 4 * 3600:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds, above 0 and up to 14400"
+        )
+    return seconds
+
+
+def wav_file(text: str) -> Path:
+    """Checked before the call, not after it."""
+    path = Path(text)
+    if path.suffix.lower() != ".wav" or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no .wav file in a folder that exists")
+    return path
+
+
+def folder(text: str) -> Path:
+    """A folder that is there or can be made."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} exists and is no folder")
+    return path
+
+
+def key(text: str) -> tuple[float, str]:
+    """A key and the moment it is pressed."""
+    pressed, at, moment = text.partition("@")
+    if pressed not in set("0123456789*#ABCD") or not at:
+        _refuse(f"{text!r} is not of the form KEY@SECONDS, such as 1@2.5")
+    return seconds(moment), pressed
+
+
+def _refuse(why: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(why)
