@@ -142,7 +142,8 @@ def bounds_ms(network: Network) -> tuple[float, float]:
 def assert_within(call: Call, begin_s: float = 1.0, end_s: float = 1e9) -> None:
     lowest, highest = bounds_ms(call.network)
     found = call.worst_ms(begin_s, end_s)
-    assert lowest <= found[0] <= found[1] <= highest
+    rounding_ms = 1e-6
+    assert lowest - rounding_ms <= found[0] <= found[1] <= highest + rounding_ms
 
 
 def test_on_a_calm_network_it_is_right_but_for_what_is_on_its_way() -> None:
