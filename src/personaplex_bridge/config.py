@@ -33,7 +33,9 @@ RINGBACK_COUNTRIES = (
 
 LOOPBACK_NETWORKS = (values.network("127.0.0.0/8"), values.network("::1"))
 
-_SECRETS = frozenset({"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO"})
+_SECRETS = frozenset(
+    {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "DATABASE_URL", "HISTORY_KEY"}
+)
 """Never shown: tokens, passwords, people's numbers."""
 
 
@@ -102,6 +104,17 @@ class Settings:
     barge_in: bool = True
     ringback: str | Path | None = "us"
     """What callers hear until the model is ready: a country, a sound file, or nothing."""
+    history: bool | None = None
+    """Whether calls are kept; None: if there is a `database_url`. Ask `keeps_history`."""
+    database_url: str | None = field(default=None, repr=False)
+    """None: a SQLite file in `state_dir`."""
+    history_key: str | None = field(default=None, repr=False)
+    """What callers' numbers are hashed with; None: a key of the database's own."""
+    history_transcripts: bool = True
+    retention_days: int | None = 30
+    """None: calls are kept for ever."""
+    state_dir: Path = Path("state")
+
     log_level: str = "INFO"
     twilio_account_sid: str | None = None
     twilio_auth_tokens: tuple[str, ...] = field(default=(), repr=False)
@@ -116,9 +129,21 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What may not leave in a line of a log: tokens, a password, people's numbers."""
-        password = urlsplit(self.leases_url or "").password or ""
-        secrets = (*self.twilio_auth_tokens, password, unquote(password), self.forward_to or "")
+        urls = (self.leases_url or "", self.database_url or "")
+        passwords = [urlsplit(url).password or "" for url in urls]
+        secrets = (
+            *self.twilio_auth_tokens,
+            *passwords,
+            *(unquote(password) for password in passwords),
+            self.forward_to or "",
+            self.history_key or "",
+        )
         return tuple(secret for secret in secrets if secret)
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether calls are kept: a bridge writes no file unless it is asked to."""
+        return self.database_url is not None if self.history is None else self.history
 
     @property
     def servers(self) -> tuple[ServerAddress, ...]:
@@ -204,6 +229,14 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         cushion=get("CUSHION", values.flag, defaults.cushion),
         barge_in=get("BARGE_IN", values.flag, defaults.barge_in),
         ringback=get("RINGBACK", _ringback, defaults.ringback),
+        history=get("HISTORY", values.flag, None),
+        database_url=get("DATABASE_URL", values.database_url, None),
+        history_key=get("HISTORY_KEY", values.key, None),
+        history_transcripts=get("HISTORY_TRANSCRIPTS", values.flag, defaults.history_transcripts),
+        retention_days=get(
+            "RETENTION_DAYS", values.or_off(values.integer(1, 3650)), defaults.retention_days
+        ),
+        state_dir=get("STATE_DIR", values.folder, defaults.state_dir),
         log_level=get("LOG_LEVEL", values.choice(LOG_LEVELS), defaults.log_level),
         twilio_account_sid=get("TWILIO_ACCOUNT_SID", values.account_sid, None),
         twilio_auth_tokens=get("TWILIO_AUTH_TOKEN", values.secrets, ()),

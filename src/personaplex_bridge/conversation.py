@@ -39,6 +39,11 @@ class ModelLine(Protocol):
         """How many messages were ignored, by reason."""
         ...
 
+    @property
+    def server(self) -> int | None:
+        """Which server it leads to, by its place in the settings; None if that has no meaning."""
+        ...
+
     async def send_audio(self, ogg: bytes) -> None:
         """Give the model Ogg Opus bytes."""
         ...

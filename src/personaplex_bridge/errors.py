@@ -10,6 +10,8 @@
     │   └── OpusError          a packet that libopus refuses
     ├── StreamError            the Twilio media stream ended the wrong way
     │   └── StreamRefused      it did not prove that it comes from its call's own webhook
+    ├── HistoryError           the call history can't do what it is asked to
+    │   └── HistoryUnavailable its database can't be reached, or its packages aren't installed
     └── ModelError             the model server failed this call
         ├── ModelBusy          every line to the model servers is taken
         │   └── QueueFull      and as many callers wait for one as may
@@ -95,6 +97,14 @@ class StreamRefused(StreamError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"refused: {reason}", 1008)
         self.reason = reason
+
+
+class HistoryError(BridgeError):
+    """The call history can't do what it is asked to; says why."""
+
+
+class HistoryUnavailable(HistoryError):
+    """The history's database can't be reached, or the packages for it are not installed."""
 
 
 class ModelError(BridgeError):

@@ -78,6 +78,11 @@ class CallRecord:
     call_sid: str = ""
     stream_sid: str = ""
     persona: str = ""
+    caller: str = ""
+    """Masked, as `called` is: who calls (`callers.masked`). Never logged all the same."""
+    called: str = ""
+    model_server: int | None = None
+    """Which model server the call has, or had last: its place in PERSONAPLEX_URL, from 1."""
     ending: Ending | None = None
     duration_s: float = 0.0
     handshake_s: float | None = None
@@ -88,6 +93,8 @@ class CallRecord:
     """When the model's first audio came."""
     turn_delays_s: list[float] = field(default_factory=list)
     """From the caller's last voice to the model's first sound at the phone, turn by turn."""
+    turn_times_s: list[float] = field(default_factory=list)
+    """When that first sound was heard, turn by turn."""
     barge_ins: deque[Interruption] = field(default_factory=lambda: deque(maxlen=MAX_BARGE_INS))
     """Times the caller interrupted, and what waited to be played was cleared."""
 

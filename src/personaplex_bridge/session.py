@@ -36,6 +36,9 @@ NORMAL, GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
 Admit = Callable[[Start], Choice]
 """Lets a call in and says who the model is to be; raises StreamError if it isn't let in."""
 
+Begins = Callable[[CallRecord], None]
+"""Is told that a call was let in, with its record."""
+
 
 class _CallOver(Exception):
     """Ends the session's TaskGroup."""
@@ -61,6 +64,7 @@ class BridgeSession:
         log: Log,
         *,
         waiting_sound: bytes | None = None,
+        on_begins: Begins | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.record = CallRecord()
@@ -68,6 +72,7 @@ class BridgeSession:
         self._connect = connect
         self._admit = admit
         self._waiting_sound = waiting_sound
+        self._on_begins = on_begins
         self._settings = settings
         self._log = log
         self._clock = clock
@@ -124,6 +129,8 @@ class BridgeSession:
         self.record.call_sid, self.record.stream_sid = start.call_sid, start.stream_sid
         self.record.persona = choice.persona
         self._log.info("call begins: %.40r, persona %s", start.call_sid, choice.persona)
+        if self._on_begins is not None:
+            self._on_begins(self.record)
         return choice
 
     async def _hear_caller(self) -> None:
@@ -221,6 +228,7 @@ class BridgeSession:
         try:
             async with AsyncExitStack() as stack:
                 line = await self._get_line(stack, role, recovery.attempt_s)
+                self.record.model_server = line.server
                 self._note_line()
                 recovery.ready()
                 await self._conversation().run(line, self._let_play)
@@ -288,6 +296,7 @@ class BridgeSession:
         count_uplink(record, self._hearing)
         count_downlink(record, self._speaking)
         record.turn_delays_s = list(self._turns.delays_s)
+        record.turn_times_s = [at_s - self._began_s for at_s in self._turns.answered_s]
         level = logging.INFO if ending.close_code in (NORMAL, GOING_AWAY) else logging.WARNING
         self._log.log(level, "%s", record.summary())
 

@@ -21,6 +21,15 @@ MAX_LISTED = 100
 
 MAX_CAPACITY = 1000
 
+_DATABASES = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+"""What may be asked for, and the drivers we speak with."""
+
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
@@ -170,6 +179,13 @@ def secrets(value: str) -> tuple[str, ...]:
     return tokens
 
 
+def key(value: str) -> str:
+    """A secret that something is keyed with."""
+    if not re.fullmatch(r"\S{16,200}", value):
+        raise ValueError("16 to 200 characters without spaces, such as `openssl rand -hex 32` makes")
+    return value
+
+
 def phone_number(value: str) -> str:
     """A number in E.164 form, or a SIP address."""
     if not re.fullmatch(r"\+[1-9]\d{6,14}|sips?:[^\s<>\"&]{3,200}", value, re.ASCII):
@@ -186,6 +202,19 @@ def existing_file(value: str) -> Path:
     except (OSError, RuntimeError):  # too long, no permission to look, or no such home
         raise ValueError(allowed) from None
     if not exists:
+        raise ValueError(allowed)
+    return path
+
+
+def folder(value: str) -> Path:
+    """The path of a folder; it need not be there yet."""
+    allowed = "the path of a folder, which is made if it isn't there"
+    try:
+        path = Path(value).expanduser()
+        usable = path.is_dir() or not path.exists()
+    except (OSError, RuntimeError, ValueError):
+        raise ValueError(allowed) from None
+    if not usable:
         raise ValueError(allowed)
     return path
 
@@ -242,6 +271,28 @@ def redis_url(value: str) -> str:
     if parts.scheme not in ("redis", "rediss", "unix") or not usable:
         raise ValueError(allowed)
     return value
+
+
+def database_url(value: str) -> str:
+    """The address of a SQLite file or of a PostgreSQL database; it may hold a password."""
+    allowed = (
+        "sqlite:///relative/file.db, sqlite:////absolute/file.db, or "
+        "postgresql://user:password@host:5432/database"
+    )
+    scheme, colon, rest = value.partition("://")
+    driver = _DATABASES.get(scheme)
+    if not colon or driver is None:
+        raise ValueError(allowed)
+    try:
+        parts = urlsplit(f"//{rest}")
+        is_file = not parts.netloc and len(parts.path) > 1 and parts.path != "/:memory:"
+        is_server = bool(parts.hostname or "host=" in parts.query) and len(parts.path) > 1
+        _ = parts.port
+    except ValueError:
+        raise ValueError(allowed) from None
+    if not (is_file if driver.startswith("sqlite") else is_server):
+        raise ValueError(allowed)
+    return f"{driver}://{rest}"
 
 
 def split(value: str, allowed: str) -> SplitResult:

@@ -262,6 +262,7 @@ class _Line:
     """A line that fails in a certain tick of the loop."""
 
     ignored: ClassVar[dict[str, int]] = {}
+    server: ClassVar[int | None] = None
 
     def __init__(self) -> None:
         self.fails = asyncio.Event()

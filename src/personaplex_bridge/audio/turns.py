@@ -48,6 +48,8 @@ class Turns:
         """From the caller's stop to the model's start, for each turn of the caller's that the
         model answered after its end.
         """
+        self.answered_s: deque[float] = deque(maxlen=MAX_TURNS)
+        """When the model began to answer, for each of them."""
         self._caller = _Talker()
         self._model = _Talker()
         self._answered = 0
@@ -64,3 +66,4 @@ class Turns:
         delay_s = self._model.began_s - self._caller.last_s
         if delay_s >= 0:
             self.delays_s.append(delay_s)
+            self.answered_s.append(self._model.began_s)

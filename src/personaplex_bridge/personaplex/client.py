@@ -86,6 +86,8 @@ class PersonaPlexLine:
         self._protocol = LineProtocol()
         self._given_up: ModelError | None = None
         """Why we broke the connection off ourselves."""
+        self.server: int | None = None
+        """The server's place in the settings, from 1, once a call has the line."""
 
     @property
     def ignored(self) -> dict[str, int]:

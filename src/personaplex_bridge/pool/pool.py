@@ -227,6 +227,7 @@ class ModelPool:
         try:
             ready = await connection.line()
             seat.give(connection)
+            ready.server = self._servers.index(seat.server) + 1
             yield ready
         except BaseException as error:
             seat.learn(connection, error)

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import web
 
 from personaplex_bridge import logs
+from personaplex_bridge.callers import Callers
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.twilio import signature
@@ -37,8 +38,11 @@ _log = logging.getLogger(logs.NAME)
 class Access:
     """Looks at requests before anything is done for them."""
 
-    def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock = SYSTEM_CLOCK, callers: Callers | None = None
+    ) -> None:
         self._settings = settings
+        self._callers = callers
         self._proxies = Proxies(settings.trusted_proxies)
         self._rate = RateLimit(settings.webhook_rate, clock)
 
@@ -65,6 +69,8 @@ class Access:
         if account and parameters.get("AccountSid") != account:
             _log.warning("refused a webhook: it is not of the account TWILIO_ACCOUNT_SID")
             raise web.HTTPForbidden(text="another account\n")
+        if self._callers is not None:
+            self._callers.note(parameters)
         return parameters
 
     def check_upgrade(self, request: web.Request) -> None:

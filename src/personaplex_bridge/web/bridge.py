@@ -8,15 +8,17 @@ import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from aiohttp import web
 
 from personaplex_bridge import logs, memory
 from personaplex_bridge.audio.hold import HoldSound, music
+from personaplex_bridge.callers import Callers, masked
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
+from personaplex_bridge.observing import Observer, Several
 from personaplex_bridge.personas import Catalogue, Choice, choose
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord, Ending
@@ -70,11 +72,15 @@ class Bridge:
         *,
         waiting_sound: bytes | None = None,
         hold_sound: HoldSound | None = None,
+        callers: Callers | None = None,
+        observers: Sequence[Observer] = (),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
         self._pool = pool
-        self._access = Access(settings, clock)
+        self._callers = callers or Callers(clock)
+        self._observer = Several(*observers)
+        self._access = Access(settings, clock, self._callers)
         # Without Twilio's token nobody can tell Twilio from others, and one of ours proves nothing.
         self._tickets = Tickets(clock) if settings.twilio_auth_tokens else None
         self._choose = partial(choose, catalogue, settings.persona)
@@ -196,6 +202,7 @@ class Bridge:
             self._settings,
             log,
             waiting_sound=self._waiting_sound,
+            on_begins=self._begins,
             clock=self._clock,
         )
         task = asyncio.current_task()
@@ -207,10 +214,16 @@ class Bridge:
             del self._calls[task]
             if session.record.ending is not None:
                 self._outcomes.ended(session.record.call_sid, session.record.ending)
+            self._observer.call_over(session.record)
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
             if not self._calls:
                 asyncio.get_running_loop().call_later(IDLE_S, self._tidy_up)
+
+    def _begins(self, record: CallRecord) -> None:
+        parties = self._callers.of(record.call_sid)
+        record.caller, record.called = masked(parties.caller), masked(parties.called)
+        self._observer.call_begins(record)
 
     def _tidy_up(self) -> None:
         """Nobody is calling: a good moment for what would hold a call up."""
