@@ -64,9 +64,15 @@ VARIABLES = {
     "DRAIN_TIMEOUT": "drain_timeout_s",
     "DRAIN_TO": "drain_to",
     "ALLOW_UNSIGNED": "allow_unsigned",
+    "HISTORY": "history",
+    "DATABASE_URL": "database_url",
+    "HISTORY_KEY": "history_key",
+    "HISTORY_TRANSCRIPTS": "history_transcripts",
+    "RETENTION_DAYS": "retention_days",
+    "STATE_DIR": "state_dir",
 }
 """Every variable, and the setting it gives."""
-SECRET = {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO"}
+SECRET = {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "DATABASE_URL", "HISTORY_KEY"}
 
 
 def test_every_setting_has_its_variable() -> None:
@@ -176,6 +182,22 @@ GOOD: list[tuple[str, str, object]] = [
     ("DRAIN_TIMEOUT", "0", 0.0),
     ("DRAIN_TO", "https://b.example/", "https://b.example"),
     ("ALLOW_UNSIGNED", "yes", True),
+    ("HISTORY", "on", True),
+    ("HISTORY", "off", False),
+    ("DATABASE_URL", "sqlite:///calls.db", "sqlite+aiosqlite:///calls.db"),
+    ("DATABASE_URL", "sqlite+aiosqlite:////var/calls.db", "sqlite+aiosqlite:////var/calls.db"),
+    ("DATABASE_URL", "postgres://me:pw@db/calls", "postgresql+asyncpg://me:pw@db/calls"),
+    ("DATABASE_URL", "postgresql://db:5433/calls", "postgresql+asyncpg://db:5433/calls"),
+    (
+        "DATABASE_URL",
+        "postgresql+asyncpg://me@/calls?host=/run/postgresql",
+        "postgresql+asyncpg://me@/calls?host=/run/postgresql",
+    ),
+    ("HISTORY_KEY", TOKEN, TOKEN),
+    ("HISTORY_TRANSCRIPTS", "no", False),
+    ("RETENTION_DAYS", "1", 1),
+    ("RETENTION_DAYS", "off", None),
+    ("STATE_DIR", "/no/such/folder/yet", Path("/no/such/folder/yet")),
 ]
 
 
@@ -319,6 +341,19 @@ BAD: list[tuple[str, str, str]] = [
     *(("DRAIN_TIMEOUT", value, "0 to 14400") for value in ["-1", "14401"]),
     ("DRAIN_TO", "http://b.example", "https://host"),
     ("ALLOW_UNSIGNED", "perhaps", "yes or no"),
+    *(("HISTORY", value, "yes or no") for value in ["perhaps", "2"]),
+    *(
+        ("DATABASE_URL", value, "sqlite:///relative/file.db")
+        for value in ["calls.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "mysql://db/c"]
+    ),
+    *(
+        ("DATABASE_URL", value, "postgresql://user:password@host:5432/database")
+        for value in ["postgresql://db", "postgresql:///calls", "postgresql://db:x/calls"]
+    ),
+    *(("HISTORY_KEY", value, "16 to 200") for value in ["short", "x" * 201, "with spaces in it"]),
+    ("HISTORY_TRANSCRIPTS", "perhaps", "yes or no"),
+    *(("RETENTION_DAYS", value, "off, or a whole number") for value in ["0", "3651", "month"]),
+    *(("STATE_DIR", value, "folder") for value in [__file__, "x" * 5000]),
     ("LOG_LEVEL", "loud", "DEBUG, INFO, WARNING, ERROR"),
     ("TWILIO_ACCOUNT_SID", "AC123", "AC followed by"),
     ("TWILIO_ACCOUNT_SID", SID.replace("AC", "CA"), "AC followed by"),
@@ -361,6 +396,18 @@ def test_the_auth_token_is_never_shown() -> None:
     assert "TWILIO_AUTH_TOKEN" in str(caught.value)
     assert half not in str(caught.value)
     assert half not in repr(caught.value.wrong)
+
+
+def test_history_is_kept_only_if_that_is_asked_for() -> None:
+    url = {"DATABASE_URL": "postgresql://me:hush-hush@db/calls"}
+    assert not read_settings({}).keeps_history
+    assert read_settings({"HISTORY": "on"}).keeps_history
+    assert read_settings(url).keeps_history
+    assert not read_settings({**url, "HISTORY": "off"}).keeps_history
+    settings = read_settings({**url, "HISTORY_KEY": TOKEN})
+    assert {"hush-hush", TOKEN} <= set(settings.secrets)
+    assert "hush-hush" not in repr(settings)
+    assert TOKEN not in repr(settings)
 
 
 def test_settings_are_frozen() -> None:

@@ -28,6 +28,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "signals": (set(), set()),
     "memory": (set(), set()),
     "record": (set(), set()),
+    "callers": ({"clock"}, set()),
+    "history": (BASE | {"callers", "logs", "observing", "record"}, {"orjson", "sqlalchemy"}),
+    "history.database": (BASE | {"callers"}, {"alembic", "orjson", "sqlalchemy"}),
+    "history.migrations": (set(), {"alembic", "sqlalchemy"}),
     "observing": ({"logs", "record"}, set()),
     "twilio": ({"errors", "config", "values", "logs"}, {"aiohttp", "orjson", "twilio"}),
     "personaplex": ({"errors", "config", "values", "logs"}, {"websockets"}),
@@ -54,8 +58,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "web": (
         BASE
         | {
+            "callers",
             "memory",
             "logs",
+            "observing",
             "personas",
             "record",
             "session",
@@ -73,7 +79,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 }
 # The console command and what it runs put everything together.
 ABOVE = {
-    *("cli", "cli.bridge", "cli.common", "cli.simulate", "cli.types"),
+    *("cli", "cli.bridge", "cli.common", "cli.history", "cli.simulate", "cli.types"),
     *("doctor", "serve", "simulator.demo", "__main__", ""),
 }
 SYNCHRONOUS = {

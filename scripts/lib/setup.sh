@@ -72,6 +72,8 @@ is_here() {
     libogg0) has_library libogg ;;
     opus-tools) command -v opusenc >/dev/null && command -v opusdec >/dev/null ;;
     redis-server) command -v redis-server >/dev/null ;;
+    # Debian keeps the server's programs, which come in versions, outside the PATH.
+    postgresql) command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null ;;
     build-essential) command -v cc >/dev/null ;;
     # Debian and Ubuntu split these two off from Python itself.
     python*-venv) "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ;;
@@ -89,6 +91,7 @@ brew_name() {
     libogg0) echo libogg ;;
     opus-tools) echo opus-tools ;;
     redis-server) echo redis ;;
+    postgresql) echo postgresql@17 ;;
     build-essential) die "A C compiler is missing. Type: xcode-select --install" ;;
     *) die "$PYTHON lacks a part ($1). Type: brew install python@3.13" ;;
     esac
@@ -137,6 +140,16 @@ apt_install() {
         sudo=sudo
     fi
     say "Installing system packages: $*"
+    case " $* " in
+    *" postgresql "*)
+        # The tests start servers of their own: Debian need not make one, and start it, for us.
+        if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+            $sudo mkdir -p /etc/postgresql-common
+            echo "create_main_cluster = false" |
+                $sudo tee /etc/postgresql-common/createcluster.conf >/dev/null
+        fi
+        ;;
+    esac
     # The package index may be from another day and name files that are gone. But if some
     # repository of this machine is out of order, ours may not need it: so go on.
     quietly $sudo apt-get update || say "apt-get update failed (above), going on"

@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator
 from personaplex_bridge import logs, signals
 from personaplex_bridge.audio.hold import hold_sound
 from personaplex_bridge.audio.ringback import waiting_sound
+from personaplex_bridge.callers import Callers
 from personaplex_bridge.config import Settings
+from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
@@ -31,6 +33,7 @@ async def serve(settings: Settings) -> None:
         ConfigError: the address can't be listened on, or the Redis of LEASES_URL not be reached.
         AudioError: RINGBACK or HOLD_SOUND is a file without usable sound.
         PersonaError: PERSONA or PERSONAS_FILE is not usable.
+        HistoryUnavailable: a history is to be kept, and its packages are not installed.
     """
     catalogue = load_catalogue(settings.personas_file)
     persona = catalogue.get(settings.persona)
@@ -43,7 +46,18 @@ async def serve(settings: Settings) -> None:
             standin = _own_standin(settings.personaplex_capacity)
             servers = (await stack.enter_async_context(standin),)
         pool = make_pool(settings, servers, persona.role, await open_leases(settings))
-        bridge = Bridge(settings, catalogue, pool, waiting_sound=sound, hold_sound=hold)
+        callers, observers = Callers(), list[Observer]()
+        if settings.keeps_history:
+            observers.append(await stack.enter_async_context(_history(settings, callers)))
+        bridge = Bridge(
+            settings,
+            catalogue,
+            pool,
+            waiting_sound=sound,
+            hold_sound=hold,
+            callers=callers,
+            observers=observers,
+        )
         app = bridge.application()
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
@@ -95,6 +109,18 @@ async def _until_drained(bridge: Bridge, timeout_s: float) -> None:
                 task.cancel()
             await asyncio.wait({draining, again})
     _log.info("shutting down: ending %d calls", len(bridge.records))
+
+
+@contextlib.asynccontextmanager
+async def _history(settings: Settings, callers: Callers) -> AsyncIterator[Observer]:
+    """Calls are kept. The packages that this takes are imported only here."""
+    from personaplex_bridge.history import check_packages
+
+    check_packages()
+    from personaplex_bridge.history.keeping import keep_history
+
+    async with keep_history(settings, callers) as keeper:
+        yield keeper.recorder
 
 
 @contextlib.asynccontextmanager

@@ -182,7 +182,9 @@ def secrets(value: str) -> tuple[str, ...]:
 def key(value: str) -> str:
     """A secret that something is keyed with."""
     if not re.fullmatch(r"\S{16,200}", value):
-        raise ValueError("16 to 200 characters without spaces, such as `openssl rand -hex 32` makes")
+        raise ValueError(
+            "16 to 200 characters without spaces, such as `openssl rand -hex 32` makes"
+        )
     return value
 
 

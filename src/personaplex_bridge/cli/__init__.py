@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from personaplex_bridge import __version__
-from personaplex_bridge.cli import bridge, simulate
+from personaplex_bridge.cli import bridge, history, simulate
 from personaplex_bridge.cli.common import FAILED, INTERRUPTED, USAGE
 from personaplex_bridge.errors import BridgeError, ConfigError
 
@@ -47,6 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (bridge, simulate):
+    for group in (bridge, history, simulate):
         group.add(commands)
     return parser

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +31,21 @@ def seconds(text: str) -> float:
             f"{text!r} is no number of seconds, above 0 and up to 14400"
         )
     return seconds
+
+
+def moment(text: str) -> datetime:
+    """A date, a date with a time, or how long ago; in UTC unless it says otherwise."""
+    ago = re.fullmatch(r"(\d{1,4})([dhm])", text, re.ASCII)
+    if ago is not None:
+        unit = {"d": "days", "h": "hours", "m": "minutes"}[ago[2]]
+        return datetime.now(UTC) - timedelta(**{unit: int(ago[1])})
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no moment, such as 2026-01-31, 2026-01-31T09:00+01:00, or 7d (a week ago)"
+        ) from None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def wav_file(text: str) -> Path:

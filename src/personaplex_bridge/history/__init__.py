@@ -1,0 +1,25 @@
+"""Call history: what is kept of calls in a database, found again, exported and deleted.
+
+`keeping.keep_history` is for a bridge, `store.open_history` for whoever only reads or deletes.
+These modules import the packages of the extra `history`: call `check_packages` before.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from personaplex_bridge.errors import HistoryUnavailable
+
+_PACKAGES = ("sqlalchemy", "aiosqlite", "asyncpg", "alembic", "greenlet")
+
+
+def check_packages() -> None:
+    """Raises HistoryUnavailable if the extra isn't installed; says how to mend it."""
+    for name in _PACKAGES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise HistoryUnavailable(
+                f"the call history needs packages that aren't installed ({name}); "
+                "type: pip install 'personaplex-bridge[history]'"
+            ) from error

@@ -1,0 +1,1 @@
+"""One module a version; a database that has come to one is never asked to do it again."""
