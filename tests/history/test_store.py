@@ -14,7 +14,7 @@ import pytest
 
 from personaplex_bridge.errors import ConfigError, HistoryError, HistoryUnavailable
 from personaplex_bridge.history.backlog import Entry
-from personaplex_bridge.history.calls import COLUMNS, Outcome, from_dict
+from personaplex_bridge.history.calls import COLUMNS, Call, Outcome, from_dict
 from personaplex_bridge.history.database import Database
 from personaplex_bridge.history.exporting import CSV_COLUMNS, Format, export
 from personaplex_bridge.history.keeping import sweep
@@ -150,7 +150,7 @@ async def test_pages_have_every_call_once_in_order(
     ]
     await write(database, calls, tmp_path)
     search = Search(sort=sort, descending=descending, limit=10, text="hello")
-    seen, page = [], await history.search(search)
+    seen, page = list[Call](), await history.search(search)
     seen += page.calls
     while page.next is not None:
         assert len(page.calls) == 10

@@ -21,8 +21,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from personaplex_bridge.audio.files import read_as_mulaw
 from personaplex_bridge.audio.ogg import OggWriter
 from personaplex_bridge.audio.oggopus import opus_head, opus_tags
+from personaplex_bridge.callers import Callers
 from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import Settings
+from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import Catalogue, load_catalogue
 from personaplex_bridge.pool import ModelPool, make_pool
 from personaplex_bridge.record import CallRecord
@@ -87,6 +89,8 @@ async def bridge_to(
     catalogue: Catalogue | None = None,
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
+    callers: Callers | None = None,
+    observers: Sequence[Observer] = (),
 ) -> AsyncIterator[Line]:
     """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm."""
     servers = [server] if isinstance(server, str) else server
@@ -100,7 +104,14 @@ async def bridge_to(
         catalogue.get(settings.persona).role,
     )
     bridge = Bridge(
-        settings, catalogue, pool, records.put_nowait, waiting_sound=waiting_sound, clock=clock
+        settings,
+        catalogue,
+        pool,
+        records.put_nowait,
+        waiting_sound=waiting_sound,
+        callers=callers,
+        observers=observers,
+        clock=clock,
     )
     async with hosted(bridge.application(), HOST, 0, settings.max_header_bytes) as port:
         yield Line(port, bridge, pool, records)

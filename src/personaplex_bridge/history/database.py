@@ -86,16 +86,23 @@ class Database:
 
         Raises:
             HistoryUnavailable: it can't be reached, or is of a later version of this program.
-            ConfigError: its numbers were hashed with another key.
+            ConfigError: its numbers were hashed with another key; or the URL has unknown options.
         """
         async with self._preparing:
             if self._is_prepared:
                 return
             with told():
-                # In a thread: it may take a second, and calls may be in progress.
-                await asyncio.to_thread(migrate, self._url)
+                await self._migrate()
                 await self._get_key()
             self._is_prepared = True
+
+    async def _migrate(self) -> None:
+        """In a thread: it may take a second, and calls may be in progress."""
+        try:
+            await asyncio.to_thread(migrate, self._url)
+        except (TypeError, ValueError) as error:  # by the driver, of what is after the ?
+            allowed = "with options that the driver knows only, such as ?sslmode=require"
+            raise ConfigError(WrongValue("DATABASE_URL", "(hidden)", allowed)) from error
 
     async def close(self) -> None:
         """Let all connections go."""

@@ -8,7 +8,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -55,6 +55,12 @@ class Keeper:
     history: History
     recorder: Recorder
     backlog: Backlog
+    _database: Database = field(repr=False)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that is known now is in the database."""
+        return not len(self.backlog) and not self._database.writing.locked()
 
 
 @asynccontextmanager
@@ -95,7 +101,7 @@ async def keep_history(
             ),
         ]
         try:
-            yield Keeper(History(database, recorder), recorder, backlog)
+            yield Keeper(History(database, recorder), recorder, backlog, database)
         finally:
             for task in tasks:
                 task.cancel()

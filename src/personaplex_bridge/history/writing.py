@@ -36,6 +36,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 _DATA_ERRORS = ("22", "23")
 """SQLSTATEs of which the values are to blame, not the database."""
 
+_VALUE_ERRORS = (ArithmeticError, TypeError, ValueError)
+"""What drivers raise before they have sent anything."""
+
 _log = logging.getLogger(logs.NAME)
 
 
@@ -162,7 +165,7 @@ class Writer:
     async def _write_held(self, batch: list[Entry]) -> None:
         try:
             await self._insert(batch)
-        except HistoryUnavailable as error:
+        except (HistoryUnavailable, *_VALUE_ERRORS) as error:
             if not _values_are_to_blame(error):
                 raise
             await self._write_singly(batch)
@@ -172,10 +175,11 @@ class Writer:
         for entry in batch:
             try:
                 await self._insert([entry])
-            except HistoryUnavailable as error:
+            except (HistoryUnavailable, *_VALUE_ERRORS) as error:
                 if not _values_are_to_blame(error):
                     raise
-                _log.error("history: call %s can't be kept: %s", entry.id, error)
+                what = type(error.__cause__ or error).__name__
+                _log.error("history: call %s can't be kept: %s", entry.id, what)
 
     async def _insert(self, batch: list[Entry]) -> None:
         rows = [_row(entry, self._database) for entry in batch]
@@ -210,7 +214,9 @@ def _details_row(entry: Entry) -> dict[str, Any]:
     return {"id": check_id(entry.id), **known.as_dict(), "text": text}
 
 
-def _values_are_to_blame(error: HistoryUnavailable) -> bool:
+def _values_are_to_blame(error: Exception) -> bool:
+    if isinstance(error, _VALUE_ERRORS):
+        return True
     cause = error.__cause__
     state = getattr(getattr(cause, "orig", None), "sqlstate", None) or ""
     is_driver = isinstance(cause, sa.exc.DBAPIError)

@@ -78,7 +78,7 @@ class Bridge:
     ) -> None:
         self._settings = settings
         self._pool = pool
-        self._callers = callers or Callers(clock)
+        self._callers = Callers(clock) if callers is None else callers
         self._observer = Several(*observers)
         self._access = Access(settings, clock, self._callers)
         # Without Twilio's token nobody can tell Twilio from others, and one of ours proves nothing.
