@@ -10,13 +10,13 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import fidelity, gate, load, machine, table, timing
+from benchmarks import fidelity, gate, history, load, machine, table, timing
 from benchmarks.load import Load
 from benchmarks.sounds import shipped_speech
 
 ROOT = Path(__file__).resolve().parent.parent
 
-WHAT = ("load", "fidelity", "timing", "gate", "table")
+WHAT = ("load", "fidelity", "timing", "gate", "history", "table")
 
 _DESCRIPTION = """\
 load       cost (core share, memory) and added delay of the bridge at 1, 10 and 50 calls,
@@ -26,6 +26,8 @@ timing     set-up with a warm line and without, stalls, jitter, interruptions, h
            calls in virtual time between the stand-ins, with the bridge's timing and without
 gate       what the noise gate silences and loses in four noises, its cost, and the voice
            detectors it was chosen from
+history    searches of 100,000 calls in SQLite and in PostgreSQL, and what writing does to the
+           event loop
 table      only write the README's table anew from the results there are
 """
 
@@ -58,6 +60,8 @@ def main() -> None:
         _write(arguments.results / "timing.json", timing.measure(sounds[0]))
     if "gate" in what:
         _write(arguments.results / "gate.json", gate.measure(sounds))
+    if "history" in what:
+        _write(arguments.results / "history.json", history.measure())
     table.write_into(ROOT / "README.md", arguments.results)
     print(table.render(arguments.results))
 
