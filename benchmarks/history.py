@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import random
 import sqlite3
 import tempfile
@@ -52,6 +53,7 @@ FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = 60
 PERSONAS = ("assistant", "interpreter", "noir", "head-coach", "strategist", "entertainer")
 WORDS = 5_000
+TRANSCRIPTS = 5_000
 CALLERS = 8_000
 OFTEN, SELDOM = 0, 4_000
 """Words by their rank: nearly every call has the first, few have the other."""
@@ -148,12 +150,7 @@ def _entry(chance: random.Random, number: int) -> Entry:
     """A call of about a minute."""
     began = FIRST + timedelta(days=DAYS * number / CALLS)
     duration_s = round(chance.expovariate(1 / 60), 2)
-    phrases, at_s = [], 0.0
-    for _ in range(chance.randint(4, 16)):
-        at_s += chance.uniform(2, 6)
-        # Zipf's law, roughly: the nth word is n times as rare as the first.
-        ranks = (int(WORDS ** chance.random()) - 1 for _ in range(8))
-        phrases.append(Phrase(at_s, " ".join(_word(rank) for rank in ranks).capitalize() + "."))
+    phrases = chance.choice(_transcripts())
     turns = len(phrases)
     failed = chance.random() < 0.03
     party = f"+1555{chance.randrange(CALLERS):07d}"
@@ -186,7 +183,23 @@ def _entry(chance: random.Random, number: int) -> Entry:
     )
     events = tuple(Event(p.at_s, EventKind.TURN, {"delay_s": 0.41}) for p in phrases)
     figures = {f"frames_{n}": number for n in range(25)}
-    return Entry(WholeCall(call, Details(tuple(phrases), events, figures)), party)
+    return Entry(WholeCall(call, Details(phrases, events, figures)), party)
+
+
+@functools.cache
+def _transcripts() -> tuple[tuple[Phrase, ...], ...]:
+    """What the model says in calls of about a minute."""
+    chance, made = random.Random(4), []
+    for _ in range(TRANSCRIPTS):
+        phrases, at_s = [], 0.0
+        for _ in range(chance.randint(4, 16)):
+            at_s += chance.uniform(2, 6)
+            # Zipf's law, roughly: the nth word is n times as rare as the first.
+            ranks = (int(WORDS ** chance.random()) - 1 for _ in range(8))
+            text = " ".join(_word(rank) for rank in ranks).capitalize() + "."
+            phrases.append(Phrase(at_s, text))
+        made.append(tuple(phrases))
+    return tuple(made)
 
 
 def _word(rank: int) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from personaplex_bridge.config import Settings, read_settings
-from personaplex_bridge.errors import AudioError, ConfigError, PersonaError
+from personaplex_bridge.errors import AudioError, ConfigError, HistoryUnavailable, PersonaError
 from personaplex_bridge.values import LOOPBACK_HOSTS, ServerAddress
 
 LEAST_PYTHON = (3, 11)
@@ -69,6 +69,7 @@ async def examine(environ: Mapping[str, str]) -> bool:
             findings += [_personas(settings), _ringback(settings), _hold_sound(settings)]
             findings += await _model_servers(settings)
             findings.append(await _leases(settings))
+            findings.append(await _history(settings))
     for finding in findings:
         print(f"{'MEND' if finding.mend else 'ok':>4}  {finding.what}: {finding.found}")
         if finding.mend:
@@ -239,3 +240,23 @@ async def _leases(settings: Settings) -> Finding:
         return Finding("LEASES_URL", "not set: this bridge has its model servers for itself")
     async with leases.tended():
         return Finding("LEASES_URL", "the Redis there answers")
+
+
+async def _history(settings: Settings) -> Finding:
+    """The database of the call history, if there is to be one. Its tables are made on the way."""
+    from personaplex_bridge.history import check_packages
+
+    if not settings.keeps_history:
+        return Finding("HISTORY", "off: no call is kept")
+    try:
+        check_packages()
+        from personaplex_bridge.history.store import open_history
+
+        async with open_history(settings) as history:
+            await history.prepare()
+    except ConfigError as error:
+        wrong = error.wrong[0]
+        return Finding(wrong.variable, wrong.value, f"allowed: {wrong.allowed}")
+    except HistoryUnavailable as error:
+        return Finding("HISTORY", str(error), "install the packages, or see to DATABASE_URL")
+    return Finding("HISTORY", "calls are kept; the database answers")

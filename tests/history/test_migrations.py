@@ -42,6 +42,11 @@ async def test_from_revision_1(
     assert await history.count(Search(text="harbour")) == 1
 
 
+async def test_the_program_knows_the_last_version(database: Database) -> None:
+    await database.prepare()
+    assert await database._version() == databases.VERSION
+
+
 async def test_many_at_once(url: str) -> None:
     """Bridges that start together."""
     several = [Database(database_url(url)) for _ in range(4)]

@@ -6,7 +6,7 @@ These modules import the packages of the extra `history`: call `check_packages` 
 
 from __future__ import annotations
 
-import importlib
+from importlib.util import find_spec
 
 from personaplex_bridge.errors import HistoryUnavailable
 
@@ -16,10 +16,16 @@ _PACKAGES = ("sqlalchemy", "aiosqlite", "asyncpg", "alembic", "greenlet")
 def check_packages() -> None:
     """Raises HistoryUnavailable if the extra isn't installed; says how to mend it."""
     for name in _PACKAGES:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
+        if not _is_installed(name):
             raise HistoryUnavailable(
                 f"the call history needs packages that aren't installed ({name}); "
                 "type: pip install 'personaplex-bridge[history]'"
-            ) from error
+            )
+
+
+def _is_installed(name: str) -> bool:
+    """Without importing it, which may take a second."""
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # it is there, but barred
+        return False

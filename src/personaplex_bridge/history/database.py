@@ -14,9 +14,6 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -27,6 +24,9 @@ from personaplex_bridge.errors import ConfigError, HistoryUnavailable, WrongValu
 from personaplex_bridge.history.tables import kept
 
 FILE_NAME = "history.db"
+
+VERSION = "0002"
+"""Of the tables, as this program knows them: the last of the migrations."""
 
 CONNECT_S = 5.0
 STATEMENT_S = 30.0
@@ -92,9 +92,19 @@ class Database:
             if self._is_prepared:
                 return
             with told():
-                await self._migrate()
+                if await self._version() != VERSION:
+                    await self._migrate()
                 await self._get_key()
             self._is_prepared = True
+
+    async def _version(self) -> str | None:
+        """Of its tables; None if they can't be looked at, whyever: migrating will tell."""
+        try:
+            async with self.engine.connect() as connection:
+                found = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        except (*_FAILURES, TypeError, ValueError):
+            return None
+        return None if found is None else str(found)
 
     async def _migrate(self) -> None:
         """In a thread: it may take a second, and calls may be in progress."""
@@ -189,10 +199,6 @@ def told() -> Iterator[None]:
         raise HistoryUnavailable(
             f"the history's database fails: {type(cause).__name__}{_state_of(cause)}"
         ) from error
-    except CommandError as error:
-        raise HistoryUnavailable(
-            "the history's database is of a later version of personaplex-bridge"
-        ) from error
 
 
 def _state_of(error: BaseException) -> str:
@@ -243,11 +249,21 @@ async def _migrate(url: sa.URL, revision: str) -> None:
 
 
 def _upgrade(connection: sa.Connection, revision: str) -> None:
+    # Here, because it takes a while, and is needed once only.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
     config = Config()
     config.set_main_option("script_location", "personaplex_bridge:history/migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        raise HistoryUnavailable(
+            "the history's database is of a later version of personaplex-bridge"
+        ) from error
 
 
 def _understood(url: str) -> sa.URL:

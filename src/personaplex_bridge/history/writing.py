@@ -19,7 +19,7 @@ from personaplex_bridge.history.spool import Spool
 from personaplex_bridge.history.tables import calls, details
 from personaplex_bridge.history.transcript import search_text
 
-BATCH = 20
+BATCH = 10
 """Calls written at a time. While they are made ready nothing else happens in the process, so the
 less the better for calls in progress: about a millisecond.
 """
