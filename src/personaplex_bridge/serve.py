@@ -15,6 +15,7 @@ from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool, open_leases
+from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
@@ -43,7 +44,18 @@ async def serve(settings: Settings) -> None:
             standin = _own_standin(settings.personaplex_capacity)
             servers = (await stack.enter_async_context(standin),)
         pool = make_pool(settings, servers, persona.role, await open_leases(settings))
-        bridge = Bridge(settings, catalogue, pool, waiting_sound=sound, hold_sound=hold)
+        recorder = None
+        if settings.recording:
+            recorder = Recorder(settings.recordings_folder, settings.recording_days)
+            await stack.enter_async_context(recorder.running())
+        bridge = Bridge(
+            settings,
+            catalogue,
+            pool,
+            waiting_sound=sound,
+            hold_sound=hold,
+            recorder=recorder,
+        )
         app = bridge.application()
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
