@@ -114,7 +114,11 @@ class Settings:
     retention_days: int | None = 30
     """None: calls are kept for ever."""
     state_dir: Path = Path("state")
-
+    recording: bool = False
+    recordings_folder: Path = Path("recordings")
+    recording_days: int = 30
+    recording_words: str | None = "This call is recorded."
+    """None: callers are not told by us."""
     log_level: str = "INFO"
     twilio_account_sid: str | None = None
     twilio_auth_tokens: tuple[str, ...] = field(default=(), repr=False)
@@ -237,6 +241,12 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "RETENTION_DAYS", values.or_off(values.integer(1, 3650)), defaults.retention_days
         ),
         state_dir=get("STATE_DIR", values.folder, defaults.state_dir),
+        recording=get("RECORDING", values.flag, defaults.recording),
+        recordings_folder=get("RECORDINGS_FOLDER", values.folder, defaults.recordings_folder),
+        recording_days=get("RECORDING_DAYS", values.integer(1, 36_500), defaults.recording_days),
+        recording_words=get(
+            "RECORDING_WORDS", values.or_off(values.words), defaults.recording_words
+        ),
         log_level=get("LOG_LEVEL", values.choice(LOG_LEVELS), defaults.log_level),
         twilio_account_sid=get("TWILIO_ACCOUNT_SID", values.account_sid, None),
         twilio_auth_tokens=get("TWILIO_AUTH_TOKEN", values.secrets, ()),

@@ -17,6 +17,7 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool, open_leases
+from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
@@ -49,6 +50,10 @@ async def serve(settings: Settings) -> None:
         callers, observers = Callers(), list[Observer]()
         if settings.keeps_history:
             observers.append(await stack.enter_async_context(_history(settings, callers)))
+        recorder = None
+        if settings.recording:
+            recorder = Recorder(settings.recordings_folder, settings.recording_days)
+            await stack.enter_async_context(recorder.running())
         bridge = Bridge(
             settings,
             catalogue,
@@ -57,6 +62,7 @@ async def serve(settings: Settings) -> None:
             hold_sound=hold,
             callers=callers,
             observers=observers,
+            recorder=recorder,
         )
         app = bridge.application()
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)

@@ -21,6 +21,7 @@ from personaplex_bridge.logs import Log
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.personas import Choice
 from personaplex_bridge.record import CallRecord, EndedBy, Ending, Failure, Interruption
+from personaplex_bridge.recording.recorder import Recording
 from personaplex_bridge.recovery import Recovery, with_recap
 from personaplex_bridge.speaking import Speaking
 from personaplex_bridge.twilio.inbound import Dtmf, Mark, Media, Start, Stop
@@ -38,6 +39,9 @@ Admit = Callable[[Start], Choice]
 
 Begins = Callable[[CallRecord], None]
 """Is told that a call was let in, with its record."""
+
+Record = Callable[[str, Log], Recording]
+"""Begins the recording of a call, by its SID."""
 
 
 class _CallOver(Exception):
@@ -65,6 +69,7 @@ class BridgeSession:
         *,
         waiting_sound: bytes | None = None,
         on_begins: Begins | None = None,
+        begin_recording: Record | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.record = CallRecord()
@@ -73,6 +78,8 @@ class BridgeSession:
         self._admit = admit
         self._waiting_sound = waiting_sound
         self._on_begins = on_begins
+        self._begin_recording = begin_recording
+        self._recording: Recording | None = None
         self._settings = settings
         self._log = log
         self._clock = clock
@@ -129,6 +136,9 @@ class BridgeSession:
         self.record.call_sid, self.record.stream_sid = start.call_sid, start.stream_sid
         self.record.persona = choice.persona
         self._log.info("call begins: %.40r, persona %s", start.call_sid, choice.persona)
+        if self._begin_recording is not None:
+            self._recording = self._begin_recording(start.call_sid, self._log)
+            self._speaking.tape = self._recording.tape
         if self._on_begins is not None:
             self._on_begins(self.record)
         return choice
@@ -157,6 +167,8 @@ class BridgeSession:
     def _hear(self, media: Media) -> Verdict | None:
         """Take the caller's audio; what it means for the model's, if that can be told now."""
         now_s, barge_in, verdict = self._clock.now(), self._barge_in, None
+        if self._recording is not None:
+            self._recording.tape.hear(media.timestamp_ms, media.payload, now_s)
         ready = self._is_ready.is_set()
         voiced = self._hearing.hear(media.timestamp_ms, media.payload, now_s)
         for number, has_voice in enumerate(voiced, start=1):
@@ -290,6 +302,9 @@ class BridgeSession:
         record = self.record
         record.ending = ending
         record.duration_s = self._elapsed_s()
+        if self._recording is not None:
+            record.recording = self._recording.path
+            self._recording.close(self._clock.now())
         record.bad_messages = self._stream.bad_messages
         if self._hearing.first_sent_s is not None:
             record.first_sent_s = self._hearing.first_sent_s - self._began_s

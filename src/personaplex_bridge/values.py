@@ -209,14 +209,14 @@ def existing_file(value: str) -> Path:
 
 
 def folder(value: str) -> Path:
-    """The path of a folder; it need not be there yet."""
-    allowed = "the path of a folder, which is made if it isn't there"
+    """The path of a folder that is there or can be made."""
+    allowed = "the path of a folder"
     try:
         path = Path(value).expanduser()
-        usable = path.is_dir() or not path.exists()
-    except (OSError, RuntimeError, ValueError):
+        is_something_else = path.exists() and not path.is_dir()
+    except (OSError, RuntimeError):
         raise ValueError(allowed) from None
-    if not usable:
+    if is_something_else:
         raise ValueError(allowed)
     return path
 

@@ -48,7 +48,10 @@ class Answers:
         if self._tickets is not None:
             parameters[TOKEN_PARAMETER] = self._tickets.issue(call, choice.parameters)
         stream_url = self._access.stream_base(request) + STREAM_PATH
-        return _xml(twiml.connect_stream(stream_url, parameters, self._url(request, AFTER_PATH)))
+        settings, action = self._settings, self._url(request, AFTER_PATH)
+        told = settings.recording_words if settings.recording else None
+        words = None if told is None else self._words(told)
+        return _xml(twiml.connect_stream(stream_url, parameters, action, words))
 
     def busy(self, request: web.Request, choice: Choice, status: str) -> web.Response:
         """All servers are busy: WHEN_BUSY."""

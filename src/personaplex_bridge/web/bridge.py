@@ -22,6 +22,7 @@ from personaplex_bridge.observing import Observer, Several
 from personaplex_bridge.personas import Catalogue, Choice, choose
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord, Ending
+from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.session import BridgeSession
 from personaplex_bridge.twilio.inbound import Start
 from personaplex_bridge.twilio.stream import MediaStream
@@ -74,6 +75,7 @@ class Bridge:
         hold_sound: HoldSound | None = None,
         callers: Callers | None = None,
         observers: Sequence[Observer] = (),
+        recorder: Recorder | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
@@ -96,6 +98,7 @@ class Bridge:
         )
         self._on_call_over = on_call_over
         self._waiting_sound = waiting_sound
+        self._recorder = recorder
         self._clock = clock
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
@@ -203,6 +206,7 @@ class Bridge:
             log,
             waiting_sound=self._waiting_sound,
             on_begins=self._begins,
+            begin_recording=None if self._recorder is None else self._recorder.begin,
             clock=self._clock,
         )
         task = asyncio.current_task()
