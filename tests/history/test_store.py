@@ -225,6 +225,25 @@ async def test_a_deleted_call_is_gone(database: Database, history: History, tmp_
             await history.delete_call(wrong)
 
 
+async def test_recordings_go_with_their_calls(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    (folder / "2026-03-01").mkdir(parents=True)
+    names = ["2026-03-01/1.opus", "2026-03-01/2.opus", "2026-03-01/3.opus", "../4.opus", "5"]
+    calls = [entry("hello", minute=n) for n in range(5)]
+    calls[2] = entry("hello", minute=2, number=OTHER)
+    for one, name in zip(calls, names, strict=True):
+        (folder / name).write_text("sound")
+        figures = one.whole.details.figures
+        assert isinstance(figures, dict)
+        figures["recording"] = f"/wherever/{name}"
+    await write(database, calls, tmp_path)
+    history = History(database, recordings=folder)
+    assert await history.delete_call(calls[0].id)
+    assert [(folder / name).exists() for name in names] == [False, True, True, True, True]
+    assert await history.delete_caller(CALLER) == 3
+    assert [(folder / name).exists() for name in names] == [False, False, True, True, True]
+
+
 async def test_deleting_a_caller_leaves_no_trace(
     database: Database,
     history: History,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
@@ -22,31 +23,40 @@ _MERGE_PAGES = 200
 _MAX_MERGES = 10_000
 
 
+@dataclass(slots=True)
+class Deleted:
+    """What there was."""
+
+    ids: set[int] = field(default_factory=set)
+    recordings: list[str] = field(default_factory=list)
+    """Their files, which are somebody else's to delete."""
+
+
 async def delete(
     database: Database,
     condition: sa.ColumnElement[bool],
     progress: Callable[[int], None] = lambda done: None,
-    deleted: set[int] | None = None,
-) -> int:
-    """Delete the calls that meet a condition; how many there were. Their ids go into `deleted`.
+) -> Deleted:
+    """Delete the calls that meet a condition.
 
     Raises:
         HistoryUnavailable: the database fails; some may be deleted.
     """
-    done = 0
+    deleted = Deleted()
     some = sa.select(calls.c.id).where(condition).order_by(calls.c.id).limit(BATCH)
     while True:
         async with database.writing, database.changing() as connection:
             ids = [int(row[0]) for row in await connection.execute(some)]
             if ids:
+                figures = sa.select(details.c.figures).where(details.c.id.in_(ids))
+                known = [row[0].get("recording") for row in await connection.execute(figures)]
                 await connection.execute(sa.delete(details).where(details.c.id.in_(ids)))
                 await connection.execute(sa.delete(calls).where(calls.c.id.in_(ids)))
-        done += len(ids)
-        if deleted is not None:
-            deleted.update(ids)
+                deleted.recordings += [name for name in known if name]
+        deleted.ids.update(ids)
         if len(ids) < BATCH:
-            return done
-        progress(done)
+            return deleted
+        progress(len(deleted.ids))
         await asyncio.sleep(PAUSE_S)
 
 

@@ -101,7 +101,8 @@ async def keep_history(
             ),
         ]
         try:
-            yield Keeper(History(database, recorder), recorder, backlog, database)
+            history = History(database, recorder, settings.recordings_folder)
+            yield Keeper(history, recorder, backlog, database)
         finally:
             for task in tasks:
                 task.cancel()
@@ -142,7 +143,8 @@ async def sweep(database: Database, retention_days: int | None, now: datetime) -
         await connection.execute(abandoned.values({**values, **more}))
     if retention_days is None:
         return 0
-    return await delete(database, calls.c.id < first_id(now - timedelta(days=retention_days)))
+    too_old = calls.c.id < first_id(now - timedelta(days=retention_days))
+    return len((await delete(database, too_old)).ids)
 
 
 async def _greet(database: Database) -> None:

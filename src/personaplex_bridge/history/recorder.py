@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import datetime
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -196,8 +197,8 @@ def _plain(value: Any) -> Any:
         return asdict(value)
     if isinstance(value, Mapping):
         return {clean(str(name)): _plain(part) for name, part in value.items()}
-    if isinstance(value, str):
-        return clean(value)
+    if isinstance(value, str | Path):
+        return clean(str(value))
     if isinstance(value, Sequence):
         return [_plain(part) for part in value]
     return value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +15,7 @@ from personaplex_bridge.errors import ConfigError, HistoryError, WrongValue
 from personaplex_bridge.history.backlog import Entry
 from personaplex_bridge.history.calls import COLUMNS, Details, WholeCall, check_id, read_details
 from personaplex_bridge.history.database import Database, database_url
-from personaplex_bridge.history.deleting import delete, purge
+from personaplex_bridge.history.deleting import Deleted, delete, purge
 from personaplex_bridge.history.queries import (
     Page,
     Search,
@@ -34,12 +36,19 @@ class History:
     """The calls that are kept. All methods may be called at any time, also beside each other.
 
     Each raises HistoryUnavailable if the database can't be reached. `recorder` is that of the
-    bridge in this process, if one runs: what is deleted must not be written after all.
+    bridge in this process, if one runs: what is deleted must not be written after all. In
+    `recordings` are the calls' recordings, which are deleted with them.
     """
 
-    def __init__(self, database: Database, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        recorder: Recorder | None = None,
+        recordings: Path | None = None,
+    ) -> None:
         self._database = database
         self._recorder = recorder
+        self._recordings = recordings
 
     async def prepare(self) -> None:
         """Bring the tables to this version. Whatever is asked does that before."""
@@ -105,15 +114,14 @@ class History:
         number = _number(call_id)
         forgotten = await self._forget(lambda entry: entry.id == call_id)
         deleted = await delete(self._database, calls.c.id == number)
-        if deleted:
-            await purge(self._database)
-        return bool(deleted or forgotten)
+        await self._finish(deleted)
+        return bool(deleted.ids or forgotten)
 
     async def delete_caller(self, number: str, progress: Progress = lambda done: None) -> int:
         """Delete all calls of a caller, by their whole number; how many there were.
 
-        Nothing of them is left in the database, its indexes and its journal. What is deleted
-        leaves no trace of whom it was of, either.
+        Nothing of them is left in the database, its indexes and its journal; nor are their
+        recordings.
         """
         await self._database.prepare()
         wanted = self._database.hash_of(number)
@@ -127,11 +135,25 @@ class History:
             return known == wanted
 
         await self._forget(theirs)
-        written = set[int]()
-        deleted = await delete(self._database, calls.c.caller_hash == wanted, progress, written)
-        if deleted:
+        deleted = await delete(self._database, calls.c.caller_hash == wanted, progress)
+        await self._finish(deleted)
+        return len({int(call_id, 16) for call_id in waiting} | deleted.ids)
+
+    async def _finish(self, deleted: Deleted) -> None:
+        """See to what is left of deleted calls: their recordings, and what only looks deleted."""
+        if self._recordings is not None:
+            for name in deleted.recordings:
+                # DATE/TIME-CALLSID.opus alone: no database can have us delete anything elsewhere.
+                day, file_name = ("", *Path(name).parts)[-2:]
+                file = self._recordings / day / file_name
+                if day == ".." or file.suffix != ".opus":
+                    continue
+                try:
+                    await asyncio.to_thread(file.unlink, missing_ok=True)
+                except OSError as error:
+                    raise HistoryError(f"can't delete {file}: {error.strerror}") from error
+        if deleted.ids:
             await purge(self._database)
-        return len({int(call_id, 16) for call_id in waiting} | written)
 
     async def _forget(self, matches: Callable[[Entry], bool]) -> int:
         """Calls of this process; none of them is on its way to the database meanwhile."""
@@ -163,7 +185,7 @@ async def open_history(settings: Settings) -> AsyncIterator[History]:
         raise ConfigError(WrongValue("HISTORY", value, allowed))
     database = Database(database_url(settings), settings.history_key)
     try:
-        yield History(database)
+        yield History(database, recordings=settings.recordings_folder)
     finally:
         await database.close()
 
