@@ -72,8 +72,12 @@ is_here() {
     libogg0) has_library libogg ;;
     opus-tools) command -v opusenc >/dev/null && command -v opusdec >/dev/null ;;
     redis-server) command -v redis-server >/dev/null ;;
-    # Debian keeps the server's programs, which come in versions, outside the PATH.
-    postgresql) command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null ;;
+    # Debian and Homebrew keep the server's programs, which come in versions, outside the PATH.
+    postgresql)
+        command -v initdb >/dev/null ||
+            compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null ||
+            compgen -G "${BREW_LIB%/lib}/opt/postgresql@*/bin/initdb" >/dev/null
+        ;;
     build-essential) command -v cc >/dev/null ;;
     # Debian and Ubuntu split these two off from Python itself.
     python*-venv) "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ;;

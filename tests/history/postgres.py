@@ -86,8 +86,9 @@ class PostgresServer:
 
 
 def _programs() -> Path:
-    """Where they are: Debian has a folder for each version, others have them in the PATH."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    """Where they are: Debian and Homebrew have a folder for each version, others the PATH."""
+    places = ("usr/lib/postgresql/*", "opt/homebrew/opt/postgresql@*", "usr/local/opt/postgresql@*")
+    folders = [path for place in places for path in sorted(Path("/").glob(f"{place}/bin/initdb"))]
     found = str(folders[-1]) if folders else shutil.which("initdb")
     assert found, "PostgreSQL isn't installed: ./scripts/test does that"
     return Path(found).parent

@@ -21,7 +21,7 @@ from personaplex_bridge.history.transcript import search_text
 
 BATCH = 10
 """Calls written at a time. While they are made ready nothing else happens in the process, so the
-less the better for calls in progress: about a millisecond.
+less the better for calls in progress (docs/history.md has what it comes to).
 """
 
 GATHER_S = 0.25
@@ -106,7 +106,7 @@ class Writer:
             while len(self._backlog):
                 self._due.clear()
                 await self._write_some()
-        except (BridgeError, TimeoutError) as error:
+        except (BridgeError, OSError) as error:  # the spool's too; a TimeoutError is one
             if not self._is_away:
                 self._is_away = True
                 _log.error("history: %s; calls wait in memory", str(error) or "no answer in time")
