@@ -10,6 +10,7 @@
     │   └── OpusError          a packet that libopus refuses
     ├── StreamError            the Twilio media stream ended the wrong way
     │   └── StreamRefused      it did not prove that it comes from its call's own webhook
+    ├── GateRefusal            the gate doesn't let a request through: status, reason, detail
     └── ModelError             the model server failed this call
         ├── ModelBusy          every line to the model servers is taken
         │   └── QueueFull      and as many callers wait for one as may
@@ -95,6 +96,21 @@ class StreamRefused(StreamError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"refused: {reason}", 1008)
         self.reason = reason
+
+
+class GateRefusal(BridgeError):
+    """A request that the gate doesn't let through. `reason` is a short fixed word, for programs
+    and counters; `detail` is for people, and quotes nothing private.
+    """
+
+    def __init__(
+        self, status: int, reason: str, detail: str, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+        self.retry_after_s = retry_after_s
 
 
 class ModelError(BridgeError):
