@@ -65,6 +65,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {"audio.hold"},
         {"aiohttp"},
     ),
+    "runpod": ({"errors", "values", "reading", "logs"}, {"aiohttp"}),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},
