@@ -66,6 +66,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"aiohttp"},
     ),
     "runpod": ({"errors", "values", "reading", "logs"}, {"aiohttp"}),
+    "simulator.runpod.openapi": ({"errors"}, {"aiohttp", "jsonschema"}),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},
