@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +26,9 @@ from personaplex_bridge.values import CHAT_PATH
 from personaplex_bridge.web.hosting import vouch_for
 
 HEALTH_PATH = "/healthz"
+STOP_TIMEOUT_S = 4.0
+"""For a session to close: its connections to model and client, each with deadlines of its own."""
+STOPPING_RETRY_S = 30
 
 _log = logging.getLogger(f"{logs.NAME}.gate")
 
@@ -39,6 +44,10 @@ class Gate:
         self._tokens = Tokens(settings.tokens)
         self._voices = Voices(settings.voices_dir, settings.hf_home)
         self._place = Place()
+        self._is_stopping = False
+        self._empty = asyncio.Event()
+        """Set while there is no session."""
+        self._empty.set()
         self._sessions: set[Session] = set()
         """The one that has the place, and those that are closing or wait for that."""
 
@@ -52,17 +61,25 @@ class Gate:
         app = web.Application(middlewares=[self._answer_refusals, self._ask_for_token])
         app.router.add_get(CHAT_PATH, self._chat, allow_head=False)
         app.router.add_get(HEALTH_PATH, self._health)
-        app.on_shutdown.append(self._stop)
+        app.on_shutdown.append(self._shut_down)
         return app
 
-    async def _stop(self, _app: web.Application) -> None:
+    async def stop(self) -> None:
+        """End the session, and let nobody in any more. Returns when it is closed, within some
+        seconds.
+        """
+        self._is_stopping = True
         for session in self._sessions:
             session.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._empty.wait()
+
+    async def _shut_down(self, _app: web.Application) -> None:
+        await self.stop()
 
     @web.middleware
-    async def _answer_refusals(
-        self, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
+    async def _answer_refusals(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except GateRefusal as refusal:
@@ -73,15 +90,17 @@ class Gate:
     @web.middleware
     async def _ask_for_token(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Before anything else, whatever the route, there or not."""
-        shown = self._tokens.judge(request.headers.get("Authorization"))
+        shown = self._shown(request)
         is_public = request.path == HEALTH_PATH and shown is Pass.NONE
         if shown is Pass.GOOD:
             vouch_for(request)
         elif not is_public:
             what = "is wrong" if shown is Pass.BAD else "is missing"
             raise GateRefusal(401, "unauthorized", f"the bearer token {what}")
-        request["is_trusted"] = shown is Pass.GOOD
         return await handler(request)
+
+    def _shown(self, request: web.Request) -> Pass:
+        return self._tokens.judge(request.headers.get("Authorization"))
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         if not web.WebSocketResponse(compress=False).can_prepare(request):
@@ -90,12 +109,17 @@ class Gate:
             return _answer(GateRefusal(400, "bad_request", "this is where WebSockets connect"))
         wanted = asked.check(list(request.query.items()), self._voices)
         self._condition.refuse_unless_up()
+        if self._is_stopping:
+            raise GateRefusal(503, "stopping", "the gate is being stopped", STOPPING_RETRY_S)
         session = Session(wanted, self._meters)
         self._sessions.add(session)
+        self._empty.clear()
         try:
             return await self._serve(request, session)
         finally:
             self._sessions.discard(session)
+            if not self._sessions:
+                self._empty.set()
 
     async def _serve(self, request: web.Request, session: Session) -> web.StreamResponse:
         settings = self._settings
@@ -120,7 +144,7 @@ class Gate:
             case Loading() | Failed():
                 status = "loading" if isinstance(state, Loading) else "failed"
                 report = {"status": status, "detail": str(state), **report}
-        if request["is_trusted"]:
+        if self._shown(request) is Pass.GOOD:
             report |= self._meters.report()
             if isinstance(state, Loading):
                 report |= {"stage": state.stage, "downloaded_bytes": state.downloaded_bytes}

@@ -28,7 +28,7 @@ class Ending:
     code: int = FAILED
 
 
-class SessionOver(Exception):  # noqa: N818 - it is no error
+class SessionOver(Exception):
     """Ends the loops of a session."""
 
     def __init__(self, ending: Ending) -> None:

@@ -7,9 +7,10 @@ import logging
 from dataclasses import dataclass
 
 from personaplex_bridge import logs
+from personaplex_bridge.errors import RunPodError
 from personaplex_bridge.gate.condition import Condition
 from personaplex_bridge.gate.meters import Meters
-from personaplex_bridge.runpod.api import RunPod, RunPodError
+from personaplex_bridge.runpod.api import RunPod
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 2.0, 60.0
 STOPPED_S = 600.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -24,9 +24,11 @@ OPEN_TIMEOUT_S = 3.0
 """From connecting to the upgrade. Bridges wait 4 s, and would then find the place taken by their
 own attempt."""
 CLOSE_TIMEOUT_S = 0.5
-"""Until the model answers a close frame. Before its handshake it doesn't, and isn't waited for."""
+"""Until the model answers a close frame."""
+UNANSWERED_S = 0.01
+"""The same before its handshake, when it doesn't answer any."""
 NOTICED_S = 0.15
-"""A server that is taking in prompts looks once a step (55 ms) whether its client is still there."""
+"""A server that takes in prompts looks once a step (55 ms) whether its client is still there."""
 GONE_TIMEOUT_S = 2.0
 
 
@@ -67,7 +69,7 @@ class ModelConnection:
                     f"{url}{CHAT_PATH}?{asked.query}",
                     compress=0,
                     autoping=False,
-                    max_msg_size=MAX_MODEL_MESSAGE_BYTES,
+                    max_msg_size=MAX_MODEL_MESSAGE_BYTES + 1,  # aiohttp refuses from there on
                     timeout=ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
                 )
         except aiohttp.WSServerHandshakeError as error:
@@ -86,20 +88,13 @@ class ModelConnection:
         """Close it, within a second or so, and have the server notice."""
         websocket = self._websocket
         server_left = not self._may_be_known or (websocket is not None and websocket.closed)
-        if websocket is not None and not server_left:
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await self._say_goodbye(websocket)
+        if websocket is not None:
+            if self.is_ready and not websocket.closed:
+                await _within(CLOSE_TIMEOUT_S, _say_goodbye(websocket))
+            await _within(UNANSWERED_S, websocket.close())
         self._break_off()
         if not server_left and not self.is_ready:
             await asyncio.sleep(NOTICED_S)
-
-    async def _say_goodbye(self, websocket: ClientWebSocketResponse) -> None:
-        await websocket.send_frame(NORMAL.to_bytes(2, "big"), WSMsgType.CLOSE)
-        while self.is_ready:
-            message = await websocket.receive()
-            if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR):
-                return
 
     def _break_off(self) -> None:
         """Whatever is still to be sent isn't: a server that reads nothing would hold it back."""
@@ -112,7 +107,8 @@ class ModelConnection:
         """Return when the operating system has no connection of ours to the server any more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GONE_TIMEOUT_S):
-                while any(made.fileno() != -1 for made in self._sockets):
+                while any(made.fileno() != -1 for made in self._sockets):  # noqa: ASYNC110
+                    # asyncio tells nobody else when it has closed a socket.
                     await asyncio.sleep(0.005)
 
 
@@ -142,3 +138,17 @@ async def _close(connection: ModelConnection, http: aiohttp.ClientSession) -> No
     await connection.close()
     await http.close()
     await connection.gone()
+
+
+async def _say_goodbye(websocket: ClientWebSocketResponse) -> None:
+    """Aiohttp's own `close` doesn't wait for the answer once a `receive` was cancelled."""
+    await websocket.send_frame(NORMAL.to_bytes(2, "big"), WSMsgType.CLOSE)
+    ends = (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR)
+    while (await websocket.receive()).type not in ends:
+        pass
+
+
+async def _within(seconds: float, closing: Awaitable[object]) -> None:
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            await closing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from personaplex_bridge.errors import GateRefusal
@@ -18,6 +18,7 @@ class Place:
 
     def __init__(self) -> None:
         self._is_held = self._is_ending = False
+        self._is_gone: Callable[[], bool] = lambda: False
         self._freed = asyncio.Event()
 
     @property
@@ -30,17 +31,17 @@ class Place:
         self._is_ending = True
 
     @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
-        """Have it inside the block.
+    async def taken(self, is_gone: Callable[[], bool]) -> AsyncIterator[None]:
+        """Have it inside the block. `is_gone` says whether the client who asks has left.
 
         Raises:
             GateRefusal: 409, another has it.
         """
         while self._is_held:
-            if not self._is_ending:
+            if not self._is_ending and not self._is_gone():
                 raise GateRefusal(409, "busy", "the model serves another client")
             await self._freed.wait()
-        self._is_held, self._is_ending = True, False
+        self._is_held, self._is_ending, self._is_gone = True, False, is_gone
         self._freed.clear()
         try:
             yield

@@ -7,12 +7,12 @@ throw it away, one message a step, and find out only after the last that the cli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from aiohttp import ClientWebSocketResponse, WebSocketError, WSMessage, WSMsgType, web
 
-from personaplex_bridge.gate.ending import Ending, By, SessionOver, client_left, model_left
+from personaplex_bridge.gate.ending import By, Ending, SessionOver, client_left, model_left
 from personaplex_bridge.gate.meters import SessionMeter
 from personaplex_bridge.personaplex.messages import Kind
 
@@ -32,7 +32,10 @@ Socket: TypeAlias = web.WebSocketResponse | ClientWebSocketResponse
 
 
 class Relay:
-    """One session, from both sockets being open to one of them having ended."""
+    """One session, from both sockets being open to one of them having ended.
+
+    `on_over` is called the moment it is over; `run` returns a little later.
+    """
 
     def __init__(
         self,
@@ -40,11 +43,13 @@ class Relay:
         model: ClientWebSocketResponse,
         meter: SessionMeter,
         handshake_timeout_s: float,
+        on_over: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = _Side(client)
         self._model = _Side(model)
         self._meter = meter
         self._handshake_timeout_s = handshake_timeout_s
+        self._on_over = on_over
         self._ready = asyncio.Event()
         self._stopped: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
@@ -80,7 +85,7 @@ class Relay:
         while True:
             message = await self._client.receive()
             if message is None:
-                raise SessionOver(client_left(self._client.code, self._client.fault))
+                raise self._over(client_left(self._client.code, self._client.fault))
             if self._ready.is_set():
                 if _is_audio(message):
                     self._meter.heard(message.data)
@@ -93,7 +98,7 @@ class Relay:
             message = await self._model.receive()
             if message is None:
                 left = model_left(self._model.code, self._model.fault, is_ready=self.is_ready)
-                raise SessionOver(left)
+                raise self._over(left)
             if _is_audio(message):
                 self._meter.said(message.data)
             elif not self._ready.is_set() and _kind(message) == Kind.HANDSHAKE:
@@ -105,7 +110,7 @@ class Relay:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await side.send(message)
         except TimeoutError:
-            raise SessionOver(Ending(self._whose(side), stuck)) from None
+            raise self._over(Ending(self._whose(side), stuck)) from None
 
     async def _watch_client(self) -> None:
         await self._ping(self._client, "no pong of the client")
@@ -117,7 +122,7 @@ class Relay:
                 await self._ready.wait()
         except TimeoutError:
             late = f"no handshake of the model within {self._handshake_timeout_s:g} s"
-            raise SessionOver(Ending(By.MODEL, late)) from None
+            raise self._over(Ending(By.MODEL, late)) from None
         await self._ping(self._model, "no pong of the model")
 
     async def _ping(self, side: _Side, silent: str) -> None:
@@ -128,10 +133,14 @@ class Relay:
                     await side.ping()
             except TimeoutError:
                 why = f"{silent} within {PONG_TIMEOUT_S:g} s"
-                raise SessionOver(Ending(self._whose(side), why)) from None
+                raise self._over(Ending(self._whose(side), why)) from None
 
     async def _end_when_stopped(self) -> None:
-        raise SessionOver(await self._stopped)
+        raise self._over(await self._stopped)
+
+    def _over(self, ending: Ending) -> SessionOver:
+        self._on_over()
+        return SessionOver(ending)
 
     def _whose(self, side: _Side) -> By:
         return By.CLIENT if side is self._client else By.MODEL

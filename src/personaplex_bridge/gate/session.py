@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -12,7 +14,7 @@ from personaplex_bridge import logs
 from personaplex_bridge.gate.asked import Asked
 from personaplex_bridge.gate.ending import ABNORMAL, GOING_AWAY, By, Ending
 from personaplex_bridge.gate.meters import Meters, SessionMeter
-from personaplex_bridge.gate.model import connected
+from personaplex_bridge.gate.model import ModelConnection, connected
 from personaplex_bridge.gate.place import Place
 from personaplex_bridge.gate.relay import MAX_CLIENT_MESSAGE_BYTES, Relay
 
@@ -30,7 +32,7 @@ class Session:
     def __init__(self, asked: Asked, meters: Meters) -> None:
         self._asked = asked
         self._meters = meters
-        self._relay: Relay | None = None
+        self._running: Relay | None = None
         self._client = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             autoping=False,
@@ -46,8 +48,8 @@ class Session:
 
     def stop(self) -> None:
         """The gate is being stopped."""
-        if self._relay is not None:
-            self._relay.stop(Ending(By.GATE, "the gate is being stopped", GOING_AWAY))
+        if self._running is not None:
+            self._running.stop(Ending(By.GATE, "the gate is being stopped", GOING_AWAY))
 
     async def run(
         self, request: web.Request, place: Place, model_url: str, handshake_timeout_s: float
@@ -58,31 +60,41 @@ class Session:
             GateRefusal: the place is taken, or the model refuses; the request is still to be
                 answered.
         """
-        async with place.taken():
-            async with connected(model_url, self._asked) as model:
-                try:
-                    if not await self._upgrade(request):
-                        return Ending(By.CLIENT, "client left before the upgrade", ABNORMAL)
-                    began_s = self._meters.clock.now()
-                    self._meters.sessions_served += 1
-                    _log.info("call began (voice %s)", self._asked.voice.removesuffix(".pt"))
-                    meter = SessionMeter(self._meters)
-                    relay = Relay(self._client, model.websocket, meter, handshake_timeout_s)
-                    self._relay = relay
-                    try:
-                        ending = await relay.run()
-                    finally:
-                        model.is_ready = relay.is_ready
-                    lasted_s = self._meters.clock.now() - began_s
-                    _log.info("call ended after %.0f s: %s", lasted_s, ending.reason)
-                finally:
-                    place.end()
+        is_gone = partial(_has_left, request)
+        async with place.taken(is_gone), connected(model_url, self._asked) as model:
+            try:
+                ending = await self._relay(request, model, handshake_timeout_s, place.end)
+            finally:
+                place.end()
         await self._close(request, ending)
+        return ending
+
+    async def _relay(
+        self,
+        request: web.Request,
+        model: ModelConnection,
+        handshake_timeout_s: float,
+        on_over: Callable[[], None],
+    ) -> Ending:
+        if not await self._upgrade(request):
+            return Ending(By.CLIENT, "client left before the upgrade", ABNORMAL)
+        began_s = self._meters.clock.now()
+        self._meters.sessions_served += 1
+        _log.info("call began (voice %s)", self._asked.voice.removesuffix(".pt"))
+        meter = SessionMeter(self._meters)
+        relay = Relay(self._client, model.websocket, meter, handshake_timeout_s, on_over)
+        self._running = relay
+        try:
+            ending = await relay.run()
+        finally:
+            model.is_ready = relay.is_ready
+        lasted_s = self._meters.clock.now() - began_s
+        _log.info("call ended after %.0f s: %s", lasted_s, ending.reason)
         return ending
 
     async def _upgrade(self, request: web.Request) -> bool:
         """Whether the client is still there, and has its 101."""
-        if request.transport is None or request.transport.is_closing():
+        if _has_left(request):
             return False
         try:
             await self._client.prepare(request)
@@ -102,3 +114,7 @@ class Session:
         # It left, is silent, or reads nothing: nothing more that waits to be sent ever arrives.
         if request.transport is not None and ending.by is By.CLIENT:
             request.transport.abort()
+
+
+def _has_left(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
