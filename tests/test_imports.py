@@ -52,6 +52,13 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "pool": (BASE | {"logs", "personaplex"}, set()),
     "pool.probing": (BASE, {"aiohttp"}),
     "pool.redis_leases": (BASE | {"logs"}, {"redis"}),
+    # Of the web's rooms only the hosting of an application: the gate's image has no other packages.
+    "gate": (
+        BASE - {"config"}
+        | {"logs", "signals", "personaplex.voices", "personaplex.messages", "runpod.api"}
+        | {"web.hosting"},
+        {"aiohttp"},
+    ),
     "web": (
         BASE
         | {
@@ -68,6 +75,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {"audio.hold"},
         {"aiohttp"},
     ),
+    "runpod": ({"errors", "values", "reading", "logs"}, {"aiohttp"}),
+    "simulator.runpod.openapi": ({"errors"}, {"aiohttp", "jsonschema"}),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},
@@ -75,7 +84,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 }
 # The console command and what it runs put everything together.
 ABOVE = {
-    *("cli", "cli.bridge", "cli.common", "cli.simulate", "cli.types"),
+    *("cli", "cli.bridge", "cli.common", "cli.gate", "cli.simulate", "cli.types"),
     *("doctor", "serve", "simulator.demo", "__main__", ""),
 }
 SYNCHRONOUS = {

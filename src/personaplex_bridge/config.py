@@ -14,12 +14,11 @@ from urllib.parse import unquote, urlsplit
 from personaplex_bridge import values
 from personaplex_bridge.errors import ConfigError, WrongValue
 from personaplex_bridge.reading import Reader
-from personaplex_bridge.values import LOOPBACK_HOSTS, Network, ServerAddress
+from personaplex_bridge.values import LOG_LEVELS, LOOPBACK_HOSTS, Network, ServerAddress
 
 WhenBusy: TypeAlias = Literal["queue", "reject", "forward", "voicemail"]
 Fallback: TypeAlias = Literal["hangup", "forward", "voicemail"]
 
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 TRANSCODERS = ("native", "soxr")
 NOISE_GATES: tuple[Literal["off", "auto", "strict"], ...] = ("off", "auto", "strict")
 WHEN_BUSY: tuple[WhenBusy, ...] = ("queue", "reject", "forward", "voicemail")

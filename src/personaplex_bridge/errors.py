@@ -10,6 +10,8 @@
     │   └── OpusError          a packet that libopus refuses
     ├── StreamError            the Twilio media stream ended the wrong way
     │   └── StreamRefused      it did not prove that it comes from its call's own webhook
+    ├── GateRefusal            the gate doesn't let a request through: status, reason, detail
+    ├── RunPodError            RunPod's API refused a request, or did not answer it
     └── ModelError             the model server failed this call
         ├── ModelBusy          every line to the model servers is taken
         │   └── QueueFull      and as many callers wait for one as may
@@ -95,6 +97,46 @@ class StreamRefused(StreamError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"refused: {reason}", 1008)
         self.reason = reason
+
+
+class GateRefusal(BridgeError):
+    """A request that the gate doesn't let through. `reason` is a short fixed word, for programs
+    and counters; `detail` is for people, and quotes nothing private.
+    """
+
+    def __init__(
+        self, status: int, reason: str, detail: str, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class RunPodError(BridgeError):
+    """RunPod's API refused a request, or did not answer it; `detail` is its reason in words.
+
+    `status` is None if there was no answer. `errors` names each violation (422). `retry_after` is
+    in seconds. `uncertain`: what was asked for may have been done all the same.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int | None = None,
+        errors: tuple[str, ...] = (),
+        retry_after: float | None = None,
+        uncertain: bool = False,
+    ) -> None:
+        said = f"RunPod answers {status}: {detail}" if status else detail
+        super().__init__("; ".join((said, *errors)))
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.retry_after = retry_after
+        self.uncertain = uncertain
 
 
 class ModelError(BridgeError):

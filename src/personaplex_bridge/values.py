@@ -16,6 +16,8 @@ S = TypeVar("S", bound=str)
 CHAT_PATH = "/api/chat"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
 MAX_LISTED = 100
 """Most entries of a list, such as the addresses of model servers."""
 
