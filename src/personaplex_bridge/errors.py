@@ -11,6 +11,7 @@
     ├── StreamError            the Twilio media stream ended the wrong way
     │   └── StreamRefused      it did not prove that it comes from its call's own webhook
     ├── RunPodError            RunPod's API refused a request, or did not answer it
+    ├── PodError               a pod can't be had, or did not come up
     └── ModelError             the model server failed this call
         ├── ModelBusy          every line to the model servers is taken
         │   └── QueueFull      and as many callers wait for one as may
@@ -121,6 +122,10 @@ class RunPodError(BridgeError):
         self.errors = errors
         self.retry_after = retry_after
         self.uncertain = uncertain
+
+
+class PodError(BridgeError):
+    """A pod that can't be had, did not come up, or isn't there; says what to do."""
 
 
 class ModelError(BridgeError):
