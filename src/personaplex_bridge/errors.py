@@ -12,6 +12,7 @@
     │   └── StreamRefused      it did not prove that it comes from its call's own webhook
     ├── GateRefusal            the gate doesn't let a request through: status, reason, detail
     ├── RunPodError            RunPod's API refused a request, or did not answer it
+    ├── PodError               a pod can't be had, or did not come up
     └── ModelError             the model server failed this call
         ├── ModelBusy          every line to the model servers is taken
         │   └── QueueFull      and as many callers wait for one as may
@@ -137,6 +138,10 @@ class RunPodError(BridgeError):
         self.errors = errors
         self.retry_after = retry_after
         self.uncertain = uncertain
+
+
+class PodError(BridgeError):
+    """A pod that can't be had, did not come up, or isn't there; says what to do."""
 
 
 class ModelError(BridgeError):

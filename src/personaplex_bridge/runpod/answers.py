@@ -45,6 +45,7 @@ class Pod:
     gpu: str | None = None
     ports: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    disk_gb: int = 0
     persistent_gb: int | None = None
     """Size of the volume that dies with the pod."""
 
@@ -52,6 +53,17 @@ class Pod:
     """Id of the volume that outlives the pod."""
 
     uptime_s: int | None = None
+
+    @property
+    def has_gpu(self) -> bool:
+        """It is running or about to, and its GPU costs."""
+        return self.status in COSTS_GPU
+
+    @property
+    def port(self) -> int:
+        """The gate's: the first HTTP port; 8998 if it has none."""
+        numbers = (port.removesuffix("/http") for port in self.ports if port.endswith("/http"))
+        return next((int(number) for number in numbers if number.isdigit()), 8998)
 
     @classmethod
     def parse(cls, answer: object) -> Pod:
@@ -70,6 +82,7 @@ class Pod:
             gpu=may(pod, "gpu", dict, {}).get("id"),
             ports=tuple(str(port) for port in may(pod, "ports", list, [])),
             env=may(pod, "env", dict, {}),
+            disk_gb=may(pod, "disk", int, 0),
             persistent_gb=persistent,
             network_volume=network,
             uptime_s=may(pod, "runtime", dict, {}).get("uptime"),

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 from personaplex_bridge.errors import RunPodError
 from personaplex_bridge.runpod.answers import (
-    COSTS_GPU,
     Action,
     Cloud,
     GpuType,
@@ -154,8 +153,7 @@ class RunPod(Requests):
                 return None
             raise error
         pod = await self.pod(pod_id)
-        runs = pod.status in COSTS_GPU
-        if (action == "stop" and not runs) or (action in ("start", "restart") and runs):
+        if pod.has_gpu == (action != "stop"):
             return pod
         raise error
 

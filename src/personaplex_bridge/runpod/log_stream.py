@@ -32,6 +32,7 @@ class LogStream:
         self._recent: dict[LogLine, None] = {}
         self._last_id = ""
         self._failures = 0
+        self._was_silent = False
 
     async def lines(self, quiet_s: float | None) -> AsyncGenerator[LogLine]:
         """Lines, until none comes for `quiet_s`; for ever, if that is None.
@@ -47,6 +48,8 @@ class LogStream:
                         yield line
                 if quiet_s is not None:
                     return
+                if self._was_silent:
+                    continue
                 error = RunPodError("RunPod ended the log's stream")
             except (aiohttp.ClientError, TimeoutError) as cause:
                 error = self._requests.no_answer(cause)
@@ -73,6 +76,7 @@ class LogStream:
             allow_redirects=False,
         ) as response:
             await self._requests.refuse(response)
+            self._was_silent = False
             parser, repeated = EventParser(), set(self._recent)
             while piece := await self._piece(response, quiet_s):
                 for event in _events(parser, piece):
@@ -88,7 +92,8 @@ class LogStream:
         try:
             return await asyncio.wait_for(response.content.readany(), quiet_s or SILENCE_S)
         except TimeoutError:
-            self._failures = 0  # a quiet pod, or a dead connection: no reason to give up
+            # A quiet pod, or a dead connection: no reason to give up.
+            self._failures, self._was_silent = 0, True
             return b""
 
     def _remember(self, line: LogLine) -> None:

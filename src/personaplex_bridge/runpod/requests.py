@@ -27,6 +27,11 @@ MAX_ANSWER_BYTES = 16 << 20
 
 Query: TypeAlias = Mapping[str, str]
 
+_HINTS = {
+    401: ": RUNPOD_API_KEY is not a valid key",
+    403: ": RUNPOD_API_KEY may not do this, or the account has no access",
+}
+
 _log = logging.getLogger(f"{logs.NAME}.runpod")
 
 
@@ -164,7 +169,7 @@ class Requests:
         problem = _problem(await _read(response))
         detail = problem.get("detail") or problem.get("title") or _phrase(status)
         raise RunPodError(
-            self._hidden(str(detail)),
+            self._hidden(f"{detail}{_HINTS.get(status, '')}"),
             status=status,
             errors=tuple(self._hidden(str(violation)) for violation in _violations(problem)),
             retry_after=_seconds(response.headers.get("Retry-After")),

@@ -97,6 +97,7 @@ class Account:
         pod_id = self._new_id()
         meter = Meter(pod_id, sum(sizes), now)
         pod = PodState(pod_id, body, gpu, cloud, center, now, meter)
+        meter.start(now, pod.price)
         self._meters.append(meter)
         self.pods[pod.id] = pod
         self._begin(pod)
@@ -206,17 +207,21 @@ class Account:
         return body
 
     def _start(self, pod: PodState) -> None:
-        place = pod.cloud, pod.data_center
-        if pod.gpu.free[place] < pod.count:
-            raise Problem(
-                400, "There are not enough free GPUs on the host machine to start this pod."
-            )
-        pod.gpu.free[place] -= pod.count
+        if pod.status not in HAS_GPU:  # else, in ERROR, it has kept it
+            self._take(pod)
         self._begin(pod)
+
+    def _take(self, pod: PodState) -> None:
+        """The GPU of its own host, to which a stopped pod stays assigned."""
+        free = pod.gpu.free
+        if free[pod.cloud, pod.data_center] < pod.count:
+            why = "There are not enough free GPUs on the host machine to start this pod."
+            raise Problem(400, why)
+        free[pod.cloud, pod.data_center] -= pod.count
+        pod.meter.start(self.now(), pod.price)
 
     def _begin(self, pod: PodState) -> None:
         pod.status, pod.started = "PROVISIONING", None
-        pod.meter.start(self.now(), pod.price)
         task = asyncio.create_task(self._live(pod, pod.life), name=f"pod {pod.id}")
         pod.life = task
         self._tasks.add(task)

@@ -27,7 +27,8 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """What each state allows (podAction)."""
 
-HAS_GPU = frozenset({"PROVISIONING", "STARTING", "RUNNING"})
+HAS_GPU = frozenset({"PROVISIONING", "STARTING", "RUNNING", "ERROR"})
+"""In all states but these a pod's cost is 0: EXITED and TERMINATED (`Pod.cost`)."""
 
 MAX_LOG_LINES = 5000
 
@@ -197,7 +198,7 @@ async def live(
         await pace.wait(pace.pulling_s / pace.layers)
         if image.startswith("bad/"):
             say("system", f"error pulling image: {image} not found")
-            _fail(pod, now())
+            _fail(pod)
             return
         say("system", f"{image}: pulled layer {layer} of {pace.layers}")
     say("system", "start container")
@@ -208,14 +209,11 @@ async def live(
             await asyncio.Event().wait()
     except Exception as error:
         say("container", f"{type(error).__name__}: {error}")
-        _fail(pod, now())
+        _fail(pod)
     finally:
         pod.base_url = None
 
 
-def _fail(pod: PodState, now: datetime) -> None:
-    if pod.status not in HAS_GPU:  # stopped meanwhile
-        return
-    pod.status = "ERROR"
-    pod.meter.stop(now)
-    pod.gpu.free[pod.cloud, pod.data_center] += pod.count
+def _fail(pod: PodState) -> None:
+    if pod.status in HAS_GPU:  # and was not stopped meanwhile
+        pod.status = "ERROR"
