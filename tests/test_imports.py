@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "logs": (set(), set()),
     "signals": (set(), set()),
     "memory": (set(), set()),
+    "findings": (set(), set()),
     "record": (set(), set()),
     "twilio": ({"errors", "config", "values", "logs"}, {"aiohttp", "orjson", "twilio"}),
     "personaplex": ({"errors", "config", "values", "logs"}, {"websockets"}),
@@ -65,6 +66,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {"audio.hold"},
         {"aiohttp"},
     ),
+    "numbers": (BASE | {"findings", "twilio", "web.paths"}, {"aiohttp", "orjson", "twilio"}),
+    "dev": (BASE, {"aiohttp", "orjson", "ngrok"}),
+    "dev.chain": (BASE | {"findings", "logs", "numbers"}, set()),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},
@@ -72,8 +76,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 }
 # The console command and what it runs put everything together.
 ABOVE = {
-    *("cli", "cli.bridge", "cli.common", "cli.simulate", "cli.types"),
-    *("doctor", "serve", "simulator.demo", "__main__", ""),
+    *("cli", "cli.bridge", "cli.common", "cli.dev", "cli.simulate", "cli.standins", "cli.twilio"),
+    *("cli.types", "dev.command", "doctor", "doctor.phone", "serve", "simulator.demo"),
+    *("__main__", ""),
 }
 SYNCHRONOUS = {
     *(
