@@ -53,6 +53,8 @@ class TwilioStandin:
     too_many: int = 0
     """So many requests more are answered with 429, and `retry_after_s`."""
     retry_after_s: int = 1
+    lost_answers: int = 0
+    """So many updates more are done, but their answers don't arrive."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Method and path of every request."""
     changes: list[dict[str, str]] = field(default_factory=list, repr=False)
@@ -206,6 +208,9 @@ class TwilioStandin:
             changes["voice_application_sid"] = None
         number.update(changes)
         self.changes.append(given)
+        if self.lost_answers > 0 and request.transport is not None:
+            self.lost_answers -= 1
+            request.transport.abort()
         return web.json_response(number)
 
     def _found(self, request: web.Request) -> dict[str, Any]:
