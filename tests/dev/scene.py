@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from personaplex_bridge.config import Settings
 from personaplex_bridge.dev.command import DevPlan, dev
 from personaplex_bridge.dev.settings import TunnelSettings
@@ -180,3 +182,13 @@ async def line_of(process: Process, begin: str) -> str:
             if said[-1].strip().startswith(begin):
                 return said[-1].strip()
     raise AssertionError(f"no line with {begin!r}: {said}")
+
+
+async def until_calls(base: str, number: int) -> None:
+    """Until the bridge at an address has so many calls."""
+    async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as http:
+        while True:
+            async with http.get(f"{base}/healthz") as answer:
+                if (await answer.json())["sessions"] >= number:
+                    return
+            await asyncio.sleep(0.05)

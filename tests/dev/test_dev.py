@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from contextlib import closing
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from personaplex_bridge.config import Settings
 from personaplex_bridge.dev import chain
 from personaplex_bridge.dev.settings import TunnelSettings
 from personaplex_bridge.errors import ConfigError, NumberError, TunnelError, TwilioError
 from personaplex_bridge.numbers import pointing
 from personaplex_bridge.simulator.model import ModelOptions
+from personaplex_bridge.values import ServerAddress
 from tests.dev.scene import (
     BEFORE,
     HOST,
@@ -23,6 +26,7 @@ from tests.dev.scene import (
     line_of,
     running,
     town,
+    until_calls,
 )
 from tests.live.harness import bridge_to, speech, standin
 
@@ -55,11 +59,8 @@ async def test_a_phone_rings_and_the_number_is_put_back(
 async def test_the_model_is_looked_at(tmp_path: Path) -> None:
     """One that isn't there is told of, and no reason not to go on: it may be starting."""
     async with town(tmp_path) as place:
-        from personaplex_bridge.values import ServerAddress
-
-        gone = replace(
-            place.settings, personaplex_servers=(ServerAddress(f"ws://{HOST}:9/api/chat"),)
-        )
+        server = ServerAddress(f"ws://{HOST}:9/api/chat")
+        gone = replace(place.settings, personaplex_servers=(server,))
         async with running(place.plan(settings=gone)) as run:
             assert "MEND  model server" in await run.line("MEND")
             await run.line("Ready")
@@ -67,24 +68,17 @@ async def test_the_model_is_looked_at(tmp_path: Path) -> None:
 
 
 async def test_a_call_in_progress_is_ended_after_the_number_is_put_back(tmp_path: Path) -> None:
-    import asyncio
-
     async with town(tmp_path) as place, running(place.plan()) as run:
         await run.line("Ready")
-        call = asyncio.create_task(
-            place.twilio.dial(NUMBER, speech()[:16_000], hang_up_after_s=60.0)
-        )
-        while not place.agent.tunnels[0]["metrics"]["conns"]["gauge"]:
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.5)
+        dialled = place.twilio.dial(NUMBER, speech()[:16_000], hang_up_after_s=60.0)
+        call = asyncio.create_task(dialled)
+        await until_calls(place.agent.tunnels[0]["public_url"], 1)
         said = await run.end()
         report = await call
     assert "Ending 1 calls." in said
     assert said.index("Ending 1 calls.") > said.index(f"The number's calls go to {BEFORE} again.")
     assert report.close_code == 1001
-    assert report.said_by_twilio == [
-        "We are sorry, we have to end this call. Please call again in a moment."
-    ]
+    assert report.said_by_twilio == [Settings().again_words]
 
 
 async def test_a_tunnel_that_is_there_is_used_and_left(tmp_path: Path) -> None:

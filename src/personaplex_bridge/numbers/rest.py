@@ -55,9 +55,9 @@ class TwilioRest:
             TwilioError: no answer, or a refusal.
         """
         found = await _asked(self._account.fetch_async())
-        return AccountInfo(
-            found.sid or "", found.friendly_name or "", found.type or "", found.status or ""
-        )
+        if not (found.sid and found.type and found.status):
+            raise TwilioError("an answer that makes no sense: no account")
+        return AccountInfo(found.sid, found.friendly_name or "", found.type, found.status)
 
     async def numbers(self, number: str | None = None) -> list[Number]:
         """The account's numbers, or the one that is `number` (E.164).
@@ -140,10 +140,10 @@ class _Http(AsyncTwilioHttpClient):  # type: ignore[misc]
 
 
 async def _asked(asking: Any) -> Any:
-    """What the package gives; its own errors are about answers that it can't read."""
+    """What the package gives. It trusts answers, so whatever it fails with is about their shape."""
     try:
         return await asking
-    except (TwilioException, ValueError, KeyError) as error:
+    except (TwilioException, ValueError, LookupError, TypeError, AttributeError) as error:
         raise TwilioError(f"an answer that makes no sense: {type(error).__name__}") from None
 
 
@@ -163,14 +163,16 @@ def _refusal(response: Response) -> TwilioError:
 
 
 def _number(found: Any) -> Number:
+    if not (found.sid and found.phone_number):
+        raise TwilioError("an answer that makes no sense: no number")
     capabilities = found.capabilities if isinstance(found.capabilities, dict) else {}
     try:
         routing = Routing.parse(vars(found))
     except ValueError as error:
         raise TwilioError(f"an answer that makes no sense: {error}") from None
     return Number(
-        sid=found.sid or "",
-        number=found.phone_number or "",
+        sid=found.sid,
+        number=found.phone_number,
         name=found.friendly_name or "",
         takes_calls=bool(capabilities.get("voice")),
         routing=routing,
