@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from dotenv import dotenv_values
 
 from personaplex_bridge.config import Settings, read_settings
+from personaplex_bridge.dev.settings import TunnelSettings, read_tunnel_settings
+from personaplex_bridge.numbers.settings import AccountSettings, read_account_settings
 
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
 
@@ -24,13 +29,29 @@ class _Asked(dict[str, str]):
         return default
 
 
+READERS: dict[Callable[[_Asked], object], type[Any]] = {
+    read_settings: Settings,
+    read_account_settings: AccountSettings,
+    read_tunnel_settings: TunnelSettings,
+}
+"""Each reader of settings, and what it makes."""
+
+
 def test_every_variable_is_documented() -> None:
     asked = _Asked()
-    read_settings(asked)
+    for read in READERS:
+        read(asked)
     assert set(dotenv_values(EXAMPLE)) == asked.names
-    assert len(asked.names) == len(dataclasses.fields(Settings))
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_every_setting_has_its_variable(read: Callable[[_Asked], object]) -> None:
+    asked = _Asked()
+    read(asked)
+    assert len(asked.names) == len(dataclasses.fields(READERS[read]))
 
 
 def test_the_values_are_the_defaults() -> None:
     values = {name: value or "" for name, value in dotenv_values(EXAMPLE).items()}
-    assert read_settings(values) == Settings()
+    for read, made in READERS.items():
+        assert read(values) == made()  # type: ignore[arg-type]

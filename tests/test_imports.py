@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "logs": (set(), set()),
     "signals": (set(), set()),
     "memory": (set(), set()),
+    "findings": (set(), set()),
     "record": (set(), set()),
     "twilio": ({"errors", "config", "values", "logs"}, {"aiohttp", "orjson", "twilio"}),
     "personaplex": ({"errors", "config", "values", "logs"}, {"websockets"}),
@@ -77,6 +78,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "runpod": ({"errors", "values", "reading", "logs"}, {"aiohttp"}),
     "simulator.runpod.openapi": ({"errors"}, {"aiohttp", "jsonschema"}),
+    "numbers": (BASE | {"findings", "twilio", "web.paths"}, {"aiohttp", "orjson", "twilio"}),
+    "dev": (BASE, {"aiohttp", "orjson", "ngrok"}),
+    "dev.chain": (BASE | {"findings", "logs", "numbers"}, set()),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},
@@ -84,9 +88,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 }
 # The console command and what it runs put everything together.
 ABOVE = {
-    *("cli", "cli.bridge", "cli.common", "cli.env_file", "cli.gate", "cli.runpod", "cli.simulate"),
-    "cli.types",
-    *("doctor", "serve", "simulator.demo", "__main__", ""),
+    *("cli", "cli.bridge", "cli.common", "cli.dev", "cli.env_file", "cli.gate", "cli.runpod"),
+    *("cli.simulate", "cli.standins", "cli.twilio", "cli.types", "dev.command"),
+    *("doctor", "doctor.phone", "serve", "simulator.demo", "__main__", ""),
 }
 SYNCHRONOUS = {
     *(

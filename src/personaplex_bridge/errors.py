@@ -13,6 +13,9 @@
     ├── GateRefusal            the gate doesn't let a request through: status, reason, detail
     ├── RunPodError            RunPod's API refused a request, or did not answer it
     ├── PodError               a pod can't be had, or did not come up
+    ├── TwilioError            Twilio's REST API refused, or did not answer
+    ├── NumberError            a phone number can't be pointed, or not be put back
+    ├── TunnelError            there is no way from the internet to the bridge
     └── ModelError             the model server failed this call
         ├── ModelBusy          every line to the model servers is taken
         │   └── QueueFull      and as many callers wait for one as may
@@ -142,6 +145,38 @@ class RunPodError(BridgeError):
 
 class PodError(BridgeError):
     """A pod that can't be had, did not come up, or isn't there; says what to do."""
+
+
+class TwilioError(BridgeError):
+    """Twilio's REST API refused, or did not answer. `code` is Twilio's own, `status` HTTP's."""
+
+    def __init__(self, message: str, code: int | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+    @classmethod
+    def refused(cls, status: int, code: int | None) -> TwilioError:
+        """Says what to do about the usual ones, and where Twilio explains the others."""
+        what = _REFUSALS.get(status, "Twilio refused")
+        page = "" if code is None else f": error {code}, https://www.twilio.com/docs/errors/{code}"
+        return cls(f"{what} (HTTP {status}){page}", code, status)
+
+
+_REFUSALS = {
+    401: "Twilio doesn't take these credentials: look at the TWILIO_ variables",
+    403: "Twilio doesn't allow this account or key to do that",
+    404: "Twilio has no such number or account",
+    429: "Twilio has had too many requests of this account; try again in a minute",
+}
+
+
+class NumberError(BridgeError):
+    """A phone number can't be pointed here, or not be put back. Says why, without the number."""
+
+
+class TunnelError(BridgeError):
+    """There is no way from the internet to the bridge; says how to make one."""
 
 
 class ModelError(BridgeError):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from personaplex_bridge import __version__
-from personaplex_bridge.cli import bridge, gate, runpod, simulate
+from personaplex_bridge.cli import bridge, dev, gate, runpod, simulate, standins, twilio
 from personaplex_bridge.cli.common import FAILED, INTERRUPTED, USAGE
 from personaplex_bridge.errors import BridgeError, ConfigError
 
@@ -19,6 +19,7 @@ side, the model server's WebSocket on the other.
 
   personaplex-bridge demo        hear a whole call on this machine; no GPU, no account
   personaplex-bridge doctor      see what is missing, and how to mend it
+  personaplex-bridge dev         take calls from your phone, on this machine
   personaplex-bridge serve       the bridge itself; settings come from the environment and .env
   personaplex-bridge runpod up   rent a GPU for the model
   personaplex-bridge gate        what stands in front of a model server, beside the GPU
@@ -49,6 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (bridge, simulate, runpod, gate):
+    for group in (bridge, dev, simulate, twilio, runpod, gate, standins):
         group.add(commands)
     return parser

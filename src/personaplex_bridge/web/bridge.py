@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -95,6 +96,8 @@ class Bridge:
         self._recorder = recorder
         self._clock = clock
         self._began = time.monotonic()
+        self.instance = secrets.token_hex(8)
+        """Tells this bridge from others: /healthz at an address shows which one it leads to."""
         self._numbers = itertools.count(1)
         self._calls: dict[asyncio.Task[None], BridgeSession] = {}
 
@@ -134,6 +137,7 @@ class Bridge:
         """Alive, how many calls and tasks, since how many seconds, and how the servers stand."""
         body = {
             "status": "ok",
+            "instance": self.instance,
             "sessions": len(self._calls),
             "tasks": len(asyncio.all_tasks()),
             "uptime": round(time.monotonic() - self._began, 1),

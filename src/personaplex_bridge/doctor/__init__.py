@@ -8,11 +8,11 @@ import platform
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 
 from personaplex_bridge.config import Settings, read_settings
 from personaplex_bridge.errors import AudioError, ConfigError, PersonaError
+from personaplex_bridge.findings import Finding
 from personaplex_bridge.values import LOOPBACK_HOSTS, ServerAddress
 
 LEAST_PYTHON = (3, 11)
@@ -40,15 +40,6 @@ _LIBRARIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `mend` says what to do; empty if all is well."""
-
-    what: str
-    found: str
-    mend: str = ""
-
-
 async def examine(environ: Mapping[str, str]) -> bool:
     """Look at everything, print it, and say whether something needs mending.
 
@@ -67,12 +58,11 @@ async def examine(environ: Mapping[str, str]) -> bool:
         findings += [Finding("settings", "read"), _port(settings), *_twilio(settings)]
         if complete:
             findings += [_personas(settings), _ringback(settings), _hold_sound(settings)]
-            findings += await _model_servers(settings)
+            findings += await model_servers(settings)
             findings.append(await _leases(settings))
+            findings += await _phone(environ, settings)
     for finding in findings:
-        print(f"{'MEND' if finding.mend else 'ok':>4}  {finding.what}: {finding.found}")
-        if finding.mend:
-            print(f"      -> {finding.mend}")
+        print(finding)
     ailing = any(finding.mend for finding in findings)
     print("\nSomething needs mending: see the arrows." if ailing else "\nAll is well.")
     return ailing
@@ -198,7 +188,8 @@ def _unsigned(settings: Settings) -> Finding:
     return Finding("ALLOW_UNSIGNED", f"yes: anyone who reaches {settings.host} can call", mend)
 
 
-async def _model_servers(settings: Settings) -> list[Finding]:
+async def model_servers(settings: Settings) -> list[Finding]:
+    """Whether each model server answers. None is asked for its session."""
     if not settings.servers:
         return [Finding("model server", "PERSONAPLEX_URL is not set: serve uses a stand-in")]
     return await asyncio.gather(*(_model_server(each, settings) for each in settings.servers))
@@ -239,3 +230,9 @@ async def _leases(settings: Settings) -> Finding:
         return Finding("LEASES_URL", "not set: this bridge has its model servers for itself")
     async with leases.tended():
         return Finding("LEASES_URL", "the Redis there answers")
+
+
+async def _phone(environ: Mapping[str, str], settings: Settings) -> list[Finding]:
+    from personaplex_bridge.doctor import phone
+
+    return await phone.examine(environ, settings)
