@@ -89,8 +89,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 # The console command and what it runs put everything together.
 ABOVE = {
     *("cli", "cli.bridge", "cli.common", "cli.dev", "cli.env_file", "cli.gate", "cli.runpod"),
-    *("cli.simulate", "cli.standins", "cli.twilio", "cli.types", "dev.command"),
-    *("doctor", "doctor.phone", "serve", "simulator.demo", "__main__", ""),
+    *("cli.simulate", "cli.rehearse", "cli.twilio", "cli.types", "dev.command"),
+    *("doctor", "doctor.phone", "rehearsal", "serve", "simulator.demo", "__main__", ""),
 }
 SYNCHRONOUS = {
     *(

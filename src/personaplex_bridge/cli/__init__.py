@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from personaplex_bridge import __version__
-from personaplex_bridge.cli import bridge, dev, gate, runpod, simulate, standins, twilio
+from personaplex_bridge.cli import bridge, dev, gate, rehearse, runpod, simulate, twilio
 from personaplex_bridge.cli.common import FAILED, INTERRUPTED, USAGE
 from personaplex_bridge.errors import BridgeError, ConfigError
 
@@ -50,6 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (bridge, dev, simulate, twilio, runpod, gate, standins):
+    for group in (bridge, dev, simulate, twilio, runpod, gate, rehearse):
         group.add(commands)
     return parser

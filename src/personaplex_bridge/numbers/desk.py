@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from personaplex_bridge import values
-from personaplex_bridge.errors import ConfigError
+from personaplex_bridge.errors import ConfigError, NumberError
 from personaplex_bridge.findings import Finding
 from personaplex_bridge.numbers import limits, pointing
 from personaplex_bridge.numbers.pointing import Pointed
@@ -64,6 +64,17 @@ class Desk:
         url = pointing.webhook_url(base, WEBHOOK_PATH, persona)
         account_sid = self._account.account_sid or ""
         return await pointing.point(self._rest, self._saved, account_sid, chosen, url)
+
+    async def webhook(self, number: str) -> str:
+        """Where a number's calls go.
+
+        Raises:
+            NumberError: not to a webhook.
+        """
+        routing = (await pointing.choose(self._rest, number)).routing
+        if routing.trunk_sid or routing.voice_application_sid or not routing.voice_url:
+            raise NumberError(f"the number's calls don't go to a webhook, but to: {routing.told}")
+        return routing.voice_url
 
     async def kept(self, number: str | None = None) -> list[Saved]:
         """What is kept, of all numbers or of one."""
