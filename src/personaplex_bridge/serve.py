@@ -57,6 +57,12 @@ async def serve(settings: Settings) -> None:
         if settings.public_url is None:
             _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
         warn_of_open_doors(settings)
+        for server in settings.overheard:
+            _log.warning(
+                "PERSONAPLEX_TOKEN goes to %s in plain text: whoever listens on the way has it; "
+                "use wss://",
+                server.url,
+            )
         allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
         _spare_the_collector()
         await _until_drained(bridge, settings.drain_timeout_s)
