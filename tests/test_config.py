@@ -21,6 +21,7 @@ VARIABLES = {
     "PUBLIC_URL": "public_urls",
     "PERSONAPLEX_URL": "personaplex_servers",
     "PERSONAPLEX_TLS_VERIFY": "personaplex_tls_verify",
+    "PERSONAPLEX_TOKEN": "personaplex_token",
     "PERSONAPLEX_CAPACITY": "personaplex_capacity",
     "HANDSHAKE_TIMEOUT": "handshake_timeout_s",
     "PERSONA": "persona",
@@ -70,7 +71,7 @@ VARIABLES = {
     "ALLOW_UNSIGNED": "allow_unsigned",
 }
 """Every variable, and the setting it gives."""
-SECRET = {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO"}
+SECRET = {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "PERSONAPLEX_TOKEN"}
 
 
 def test_every_setting_has_its_variable() -> None:
@@ -103,6 +104,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("PERSONAPLEX_TLS_VERIFY", "No", False),
     ("PERSONAPLEX_TLS_VERIFY", "off", False),
     ("PERSONAPLEX_TLS_VERIFY", "0", False),
+    ("PERSONAPLEX_TOKEN", "f00d-beef.x", "f00d-beef.x"),
     ("PERSONAPLEX_CAPACITY", "1", 1),
     ("PERSONAPLEX_CAPACITY", "1000", 1000),
     ("HANDSHAKE_TIMEOUT", "0.1", 0.1),
@@ -214,6 +216,29 @@ def test_personaplex_url_behind_a_prefix(path: str) -> None:
     assert settings.servers == (ServerAddress(f"wss://{SERVER}/pod-7/api/chat", 1),)
 
 
+@pytest.mark.parametrize(
+    ("url", "overheard"),
+    [
+        ("ws://gpu.example.com:8998", True),
+        ("http://8.8.8.8", True),
+        ("wss://gpu.example.com", False),
+        ("ws://127.0.0.1:8998", False),
+        ("ws://[::1]:8998", False),
+        ("ws://localhost", False),
+        ("ws://10.0.0.7", False),
+        ("ws://192.168.1.2", False),
+        ("ws://model:8998", False),
+        ("ws://gpu.internal", False),
+    ],
+)
+def test_a_token_in_plain_text_is_noticed(url: str, overheard: bool) -> None:
+    settings = read_settings({"PERSONAPLEX_URL": url, "PERSONAPLEX_TOKEN": "t0ken"})
+    assert bool(settings.overheard) == overheard
+    assert not read_settings({"PERSONAPLEX_URL": url}).overheard
+    assert "t0ken" not in repr(settings)
+    assert settings.secrets == ("t0ken",)
+
+
 def test_several_model_servers_and_what_each_can_hold() -> None:
     settings = read_settings(
         {
@@ -272,6 +297,7 @@ BAD: list[tuple[str, str, str]] = [
     ("PERSONAPLEX_URL", "ftp://host", "/api/chat"),
     ("PERSONAPLEX_URL", "ws://host/api/chat?seed=1", "no query"),
     ("PERSONAPLEX_TLS_VERIFY", "perhaps", "yes or no"),
+    *(("PERSONAPLEX_TOKEN", value, "one token") for value in ["a b", "a,b", "t\u00f6ken"]),
     *(("PERSONAPLEX_CAPACITY", value, "from 1 to 1000") for value in [*NUMBERS, "0", "1001"]),
     *(
         ("HANDSHAKE_TIMEOUT", value, "seconds from 0.1 to 600")

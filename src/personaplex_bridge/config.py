@@ -32,7 +32,7 @@ RINGBACK_COUNTRIES = (
 
 LOOPBACK_NETWORKS = (values.network("127.0.0.0/8"), values.network("::1"))
 
-_SECRETS = frozenset({"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO"})
+_SECRETS = frozenset({"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "PERSONAPLEX_TOKEN"})
 """Never shown: tokens, passwords, people's numbers."""
 
 
@@ -50,6 +50,8 @@ class Settings:
     personaplex_servers: tuple[ServerAddress, ...] = ()
     """None: a stand-in of our own. Ask `servers`, which knows every one's capacity."""
     personaplex_tls_verify: bool = True
+    personaplex_token: str | None = field(default=None, repr=False)
+    """For the gates in front of the model servers; bare servers don't look at it."""
     personaplex_capacity: int = 1
     handshake_timeout_s: float = 30.0
     """For a prompt of usual length."""
@@ -121,8 +123,21 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """What may not leave in a line of a log: tokens, a password, people's numbers."""
         password = urlsplit(self.leases_url or "").password or ""
-        secrets = (*self.twilio_auth_tokens, password, unquote(password), self.forward_to or "")
+        secrets = (
+            *self.twilio_auth_tokens,
+            *(password, unquote(password)),
+            *(self.forward_to or "", self.personaplex_token or ""),
+        )
         return tuple(secret for secret in secrets if secret)
+
+    @property
+    def overheard(self) -> tuple[ServerAddress, ...]:
+        """The model servers that PERSONAPLEX_TOKEN reaches in plain text, over a network that may
+        be anyone's.
+        """
+        if self.personaplex_token is None:
+            return ()
+        return tuple(server for server in self.servers if values.is_overheard(server.url))
 
     @property
     def servers(self) -> tuple[ServerAddress, ...]:
@@ -151,6 +166,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ),
         personaplex_servers=get("PERSONAPLEX_URL", values.server_addresses, ()),
         personaplex_tls_verify=get("PERSONAPLEX_TLS_VERIFY", values.flag, True),
+        personaplex_token=get("PERSONAPLEX_TOKEN", values.bearer_token, None),
         personaplex_capacity=get(
             "PERSONAPLEX_CAPACITY",
             values.integer(1, values.MAX_CAPACITY),

@@ -93,6 +93,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             _log.info(
                 "model server %d: %s, calls at a time: %d", number, server.url, server.capacity
             )
+        for server in settings.overheard:
+            _log.warning(
+                "PERSONAPLEX_TOKEN goes to %s in plain text: whoever listens on the way has it; "
+                "use wss://",
+                server.url,
+            )
         allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         yield Running(bridge, port, f"http://{host}:{port}")

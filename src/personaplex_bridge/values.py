@@ -164,6 +164,13 @@ def account_sid(value: str) -> str:
     return value
 
 
+def bearer_token(value: str) -> str:
+    """A token that fits into a header."""
+    if not re.fullmatch(r"[!-~]+", value) or "," in value:
+        raise ValueError("one token of ASCII characters without spaces or commas")
+    return value
+
+
 def secrets(value: str) -> tuple[str, ...]:
     """One or several tokens, with commas between them."""
     tokens = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
@@ -243,6 +250,22 @@ def server_addresses(value: str) -> tuple[ServerAddress, ...]:
     if len({address.url for address in addresses}) < len(addresses):
         raise ValueError("each model server once")
     return addresses
+
+
+def is_overheard(url: str) -> bool:
+    """Whether what is sent there goes unencrypted over a network that isn't private for certain.
+
+    Hosts without a dot are those of a private network, such as a container's service name.
+    """
+    parts = urlsplit(url)
+    name = parts.hostname or ""
+    if parts.scheme not in ("ws", "http") or name in LOOPBACK_HOSTS:
+        return False
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return "." in name and not name.endswith((".local", ".internal", ".localhost"))
+    return not (address.is_private or address.is_link_local)
 
 
 def redis_url(value: str) -> str:

@@ -76,9 +76,12 @@ async def test_any_of_the_tokens_lets_in(token: str, scheme: str) -> None:
 
 
 async def test_with_a_token_an_unknown_route_is_not_found() -> None:
-    async with gate_and_model(QUICK) as (gate, _), aiohttp.ClientSession() as http:
-        async with http.get(gate.base + "/metrics", headers=AUTHORIZED) as answer:
-            assert answer.status == 404
+    async with (
+        gate_and_model(QUICK) as (gate, _),
+        aiohttp.ClientSession() as http,
+        http.get(gate.base + "/metrics", headers=AUTHORIZED) as answer,
+    ):
+        assert answer.status == 404
 
 
 async def test_a_plain_get_is_answered_as_by_the_bare_server() -> None:

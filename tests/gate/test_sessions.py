@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import psutil
@@ -72,7 +73,14 @@ async def test_every_message_passes_both_ways_as_it_is() -> None:
             await server.send(message)
         there.extend([message async for message in server])
 
-    sent = [b"\x01abc", b"", "text \u00fc", b"\x03", b"\x01" + os.urandom(100_000), [b"a", b"b"]]
+    sent: list[Any] = [
+        b"\x01abc",
+        b"",
+        "text \u00fc",
+        b"\x03",
+        b"\x01" + os.urandom(100_000),
+        [b"a", b"b"],
+    ]
     async with gate_and_raw_model(behave) as gate, client(gate) as connection:
         assert [await connection.recv() for _ in back] == back
         for message in sent:
@@ -184,10 +192,10 @@ async def test_a_silent_client_is_found_by_its_missing_pong(prompt_ms: int) -> N
 
 @in_virtual_time
 async def test_a_client_that_answers_pings_may_wait_long() -> None:
-    async with gate_and_model(ModelOptions("tone", prompt_ms=200_000)) as (gate, _):
-        async with client(gate):
-            await asyncio.sleep(100)
-            assert gate.gate.is_busy
+    options = ModelOptions("tone", prompt_ms=200_000)
+    async with gate_and_model(options) as (gate, _), client(gate):
+        await asyncio.sleep(100)
+        assert gate.gate.is_busy
 
 
 async def test_a_client_that_stops_reading_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,11 +214,11 @@ async def test_a_client_that_stops_reading_is_let_go(monkeypatch: pytest.MonkeyP
 
 
 async def test_pings_of_the_client_are_answered_before_and_after_the_handshake() -> None:
-    async with gate_and_model(ModelOptions("tone", prompt_ms=500)) as (gate, _):
-        async with client(gate) as connection:
-            await asyncio.wait_for(await connection.ping(), 10)
-            await ready(connection)
-            await asyncio.wait_for(await connection.ping(), 10)
+    options = ModelOptions("tone", prompt_ms=500)
+    async with gate_and_model(options) as (gate, _), client(gate) as connection:
+        await asyncio.wait_for(await connection.ping(), 10)
+        await ready(connection)
+        await asyncio.wait_for(await connection.ping(), 10)
 
 
 async def test_a_message_that_is_too_long_ends_the_session() -> None:
@@ -272,9 +280,9 @@ async def test_a_message_of_the_model_that_is_too_long_is_a_failure() -> None:
 @in_virtual_time
 async def test_a_handshake_that_never_comes_ends_the_session() -> None:
     settings = dataclasses.replace(SETTINGS, handshake_timeout_s=30)
-    async with gate_and_model(ModelOptions(prompt_ms=10**6), settings) as (gate, _):
-        async with client(gate) as connection:
-            code, reason = await close_of(connection)
+    options = ModelOptions(prompt_ms=10**6)
+    async with gate_and_model(options, settings) as (gate, _), client(gate) as connection:
+        code, reason = await close_of(connection)
     assert code == 1011
     assert reason == "no handshake of the model within 30 s"
 
@@ -343,12 +351,13 @@ async def test_a_model_that_does_not_answer_the_upgrade_is_given_up() -> None:
             await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(listen, HOST, 0) as server:
-        async with gate_to(f"ws://{HOST}:{server.sockets[0].getsockname()[1]}") as gate:
-            began = CLOCK.now()
-            status, body = await refused(gate)
-            assert (status, body["error"]) == (502, "model_refused")
-            assert CLOCK.now() - began <= model_side.OPEN_TIMEOUT_S + 1
+    server = await asyncio.start_server(listen, HOST, 0)
+    url = f"ws://{HOST}:{server.sockets[0].getsockname()[1]}"
+    async with server, gate_to(url) as gate:
+        began = CLOCK.now()
+        status, body = await refused(gate)
+        assert (status, body["error"]) == (502, "model_refused")
+        assert CLOCK.now() - began <= model_side.OPEN_TIMEOUT_S + 1
     assert len(connections) >= 2
 
 

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
 
 from personaplex_bridge.config import Settings, read_settings
 from personaplex_bridge.errors import AudioError, ConfigError, PersonaError
@@ -192,7 +193,16 @@ async def model_servers(settings: Settings) -> list[Finding]:
     """Whether each model server answers. None is asked for its session."""
     if not settings.servers:
         return [Finding("model server", "PERSONAPLEX_URL is not set: serve uses a stand-in")]
-    return await asyncio.gather(*(_model_server(each, settings) for each in settings.servers))
+    overheard = [
+        Finding(
+            "PERSONAPLEX_TOKEN",
+            f"goes to {server.url} in plain text",
+            "use wss:// (or a private network): whoever listens on the way has the token",
+        )
+        for server in settings.overheard
+    ]
+    asked = (_model_server(server, settings) for server in settings.servers)
+    return [*overheard, *await asyncio.gather(*asked)]
 
 
 async def _model_server(server: ServerAddress, settings: Settings) -> Finding:
@@ -201,20 +211,49 @@ async def _model_server(server: ServerAddress, settings: Settings) -> Finding:
 
     from personaplex_bridge.pool import probing, tls_context
 
-    url = server.url
+    url, token = server.url, settings.personaplex_token
     tls = tls_context(url, verify=settings.personaplex_tls_verify)
     try:
-        status = await probing.ask(url, tls)
+        status = await probing.ask(url, tls, token)
+        report = None if status == 401 else await probing.health(url, tls, token)
     except aiohttp.ClientConnectorCertificateError as error:
         mend = "for a self-signed certificate set PERSONAPLEX_TLS_VERIFY=no"
         return Finding("model server", f"{url}: {error.certificate_error}", mend)
     except (TimeoutError, aiohttp.ClientError) as error:
         mend = "is it running, and is PERSONAPLEX_URL right? (its port is 8998)"
         return Finding("model server", f"{url}: {error or 'no answer'}", mend)
+    if status == 401:
+        return _unauthorized(url, token)
+    if report is not None:
+        return _gate(url, report)
     if status not in probing.ALIVE:
         mend = "HTTP 400 is what a PersonaPlex server answers here; is this one?"
         return Finding("model server", f"{url} answers HTTP {status}", mend)
     return Finding("model server", f"{url} answers; calls at a time: {server.capacity}")
+
+
+def _unauthorized(url: str, token: str | None) -> Finding:
+    if token is None:
+        mend = "set PERSONAPLEX_TOKEN to the gate's GATE_TOKEN"
+        return Finding("model server", f"{url}: the gate asks for a token", mend)
+    mend = "PERSONAPLEX_TOKEN must be one of the gate's GATE_TOKEN"
+    return Finding("model server", f"{url}: the gate refuses PERSONAPLEX_TOKEN", mend)
+
+
+def _gate(url: str, report: Mapping[str, Any]) -> Finding:
+    """What a gate says of the model behind it."""
+    found = f"{url}: a gate, {report['status']!s:.20}"
+    match report:
+        case {"status": "loading" | "failed" as status, "detail": str(detail)}:
+            later = "wait: the first start downloads the weights, and can take an hour"
+            mend = later if status == "loading" else "see the log of the gate's machine"
+            return Finding("model server", f"{found} ({detail!r:.200})", mend)
+        case {"step_ms": {"median": median, "p95": p95}, "keeps_up": bool(keeps_up)}:
+            found += f"; a step takes {median} ms, at most {p95} ms in 19 of 20 (80 is real time)"
+            mend = "" if keeps_up else "the GPU is too slow for it: callers will hear gaps"
+            return Finding("model server", found, mend)
+        case _:
+            return Finding("model server", f"{found}; no step measured yet")
 
 
 async def _leases(settings: Settings) -> Finding:

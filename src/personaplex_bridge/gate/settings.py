@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -89,16 +89,15 @@ def read_gate_settings(environ: Mapping[str, str]) -> GateSettings:
         log_level=get("LOG_LEVEL", values.choice(LOG_LEVELS), defaults.log_level),
     )
     named = {wrong.variable for wrong in reader.wrong}
-    contradictions = [wrong for wrong in _contradictions(settings) if wrong.variable not in named]
-    if wrong := reader.wrong + contradictions:
+    if wrong := reader.wrong + _contradictions(settings, named):
         raise ConfigError(*wrong)
     return settings
 
 
-def _contradictions(settings: GateSettings) -> list[WrongValue]:
-    """Values that are right by themselves, but not together."""
+def _contradictions(settings: GateSettings, named: Collection[str]) -> list[WrongValue]:
+    """Values that are right by themselves, but not together. The variables `named` are not."""
     wrong = []
-    is_open = not settings.tokens and not settings.allow_anyone
+    is_open = not settings.tokens and not settings.allow_anyone and "GATE_TOKEN" not in named
     if is_open and settings.host not in LOOPBACK_HOSTS:
         allowed = (
             f"a token of at least {MIN_TOKEN_LENGTH} characters (openssl rand -hex 32), because "
@@ -112,7 +111,7 @@ def _contradictions(settings: GateSettings) -> list[WrongValue]:
             ("RUNPOD_POD_ID", settings.runpod_pod_id),
             ("RUNPOD_API_KEY", settings.runpod_api_key),
         ):
-            if not value:
+            if not value and variable not in named:
                 allowed = f"with {variable} only, which stopping the pod needs"
                 wrong.append(WrongValue("IDLE_STOP_MINUTES", minutes, allowed))
     return wrong
@@ -138,7 +137,7 @@ def _runpod_key(value: str) -> str:
 def _refuse_placeholder(value: str) -> None:
     if (name := missing_secret(value)) is not None:
         raise ValueError(
-            f"a value: it asks for the RunPod secret {name}, which doesn't exist; make it in "
+            f"it asks for the RunPod secret {name}, which doesn't exist; make it in "
             "RunPod's console under Secrets"
         )
 
