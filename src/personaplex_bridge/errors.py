@@ -172,7 +172,14 @@ _REFUSALS = {
 
 
 class NumberError(BridgeError):
-    """A phone number can't be pointed here, or not be put back. Says why, without the number."""
+    """A phone number can't be pointed here, or not be put back. Says why, without the number.
+
+    `choices` are for the user's own terminal: the numbers of which one is to be named.
+    """
+
+    def __init__(self, message: str, choices: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.choices = choices
 
 
 class TunnelError(BridgeError):

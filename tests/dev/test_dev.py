@@ -33,9 +33,9 @@ from tests.live.harness import bridge_to, speech, standin
 APP, TRUNK = "AP" + "a" * 32, "TK" + "b" * 32
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_phone_rings_and_the_number_is_put_back(
-    how: signal.Signals, tmp_path: Path
+    how: signal.Signals, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with town(tmp_path) as place, running(place.plan()) as run:
         assert NUMBER in await run.line("Ready. Call")
@@ -46,6 +46,8 @@ async def test_a_phone_rings_and_the_number_is_put_back(
         assert place.webhook() == BEFORE
         assert place.agent.tunnels == []
         assert place.saved.all(place.twilio.account_sid) == []
+    assert "refused a webhook" not in caplog.text, "our own knocking is not worth a warning"
+    assert NUMBER not in caplog.text
     assert report.problems == []
     assert report.outcome == "the caller hung up"
     assert len(set(report.heard)) > 50, "the stand-in for the model repeats what was said"
@@ -196,6 +198,7 @@ async def test_after_a_kill_the_number_is_put_back(then: str, tmp_path: Path) ->
             await line_of(process, "Ready. Call")
             process.kill()
             await process.wait()
+        assert len(place.agent.tunnels) == 1
         left = place.webhook()
         assert left != BEFORE
         if then == "restore":
@@ -219,8 +222,10 @@ async def test_after_a_kill_the_number_is_put_back(then: str, tmp_path: Path) ->
 async def test_of_several_numbers_one_must_be_named(tmp_path: Path) -> None:
     async with town(tmp_path, NUMBER, OTHER_NUMBER) as place:
         async with running(place.plan()) as run:
-            with pytest.raises(NumberError, match="2 numbers that take calls: say which"):
+            with pytest.raises(NumberError, match="2 numbers that take calls: say which") as told:
                 await run.line("Ready")
+        assert told.value.choices == (NUMBER, OTHER_NUMBER)
+        assert NUMBER not in str(told.value)
         async with running(place.plan(number=OTHER_NUMBER)) as run:
             assert OTHER_NUMBER in await run.line("Ready. Call")
             assert place.webhook(NUMBER) == BEFORE

@@ -25,7 +25,7 @@ async def test_all_is_there(tmp_path: Path) -> None:
     async with town(tmp_path, NUMBER, OTHER_NUMBER) as place:
         place.twilio.number(NUMBER)["voice_url"] = f"{URL}/voice/inbound"
         found = await examined(place, PUBLIC_URL=URL, RUNPOD_API_KEY="secret")
-    assert found["Twilio account"].found.startswith("full: active; ")
+    assert found["Twilio account"].found.startswith("full, active; ")
     assert found["Twilio numbers"].found == "2, of which 1 point here"
     assert found["tunnel"].found == "an ngrok agent is running, with 0 tunnels"
     assert found["RUNPOD_API_KEY"].found == "set"

@@ -40,6 +40,15 @@ async def test_a_tunnel_to_another_port_is_not_used(tmp_path: Path) -> None:
         assert [tunnel["name"] for tunnel in place.agent.tunnels] == ["other"]
 
 
+async def test_a_tunnel_of_ours_whose_maker_was_killed_is_used_and_closed(tmp_path: Path) -> None:
+    async with town(tmp_path) as place:
+        settings = TunnelSettings(place.ngrok_url)
+        left = await NgrokAgent(place.ngrok_url).tunnel_to(18_080)
+        async with open_tunnel(settings, 18_080) as tunnel:
+            assert tunnel.public_url == left.public_url
+        assert place.agent.tunnels == []
+
+
 async def test_an_agent_that_refuses_says_why() -> None:
     agent = NgrokAgentStandin(most=0)
     async with hosted(agent.application(), HOST, 0) as port:

@@ -126,6 +126,7 @@ async def test_several_numbers(tmp_path: Path) -> None:
         code, output = await place.told("twilio", "point", "--url", url)
         assert (code, place.twilio.changes) == (1, [])
         assert "2 numbers that take calls: say which one" in output
+        assert output.endswith(f"\n  {NUMBER}\n  {OTHER_NUMBER}\n")
         for number in (NUMBER, "+1 555-0101"):
             code, output = await place.told("twilio", "point", number, "--url", url)
             assert code == 0, output
@@ -194,5 +195,5 @@ async def test_the_standins_as_a_process(tmp_path: Path) -> None:
             assert (code, output) == (0, f"{OTHER_NUMBER}  {BEFORE}\n")
             code, output = await place.told("doctor", **environ)
             assert code == 0, output
-            assert "Twilio account: trial: a trial account" in output
+            assert "Twilio account: trial, active; a trial account" in output
             assert "an ngrok agent is running, with 0 tunnels" in output

@@ -33,6 +33,11 @@ def test_a_routing_comes_back(routing: Routing) -> None:
     assert Routing.parse(routing.serialize()) == routing
 
 
+def test_a_password_in_a_webhook_is_not_told() -> None:
+    told = Routing(voice_url="https://me:secret@host.example:8443/voice?x=1").told
+    assert told == "https://(hidden)@host.example:8443/voice?x=1"
+
+
 def test_a_routing_of_other_kinds_is_refused() -> None:
     with pytest.raises(ValueError, match="voice_url is no text"):
         Routing.parse({"voice_url": 1})

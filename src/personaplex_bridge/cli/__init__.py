@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     except (BridgeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
+        for choice in getattr(error, "choices", ()):
+            print(f"  {choice}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import Any
 
 from personaplex_bridge.cli import types
@@ -61,4 +62,5 @@ def _dev(arguments: argparse.Namespace) -> int:
 
 
 def _tell(line: str) -> None:
-    print(line, flush=True)
+    with contextlib.suppress(OSError):  # the terminal is gone; the number is put back all the same
+        print(line, flush=True)

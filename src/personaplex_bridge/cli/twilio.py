@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable, Iterable
+import re
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from personaplex_bridge.cli import types
@@ -97,7 +98,9 @@ def _with_desk(
 
 async def _numbers(desk: Desk, _arguments: argparse.Namespace) -> bool:
     numbers = await desk.numbers()
-    _print_all(f"{number.number}  {number.routing.told}{desk.marks(number)}" for number in numbers)
+    for number in numbers:
+        name = "" if _digits(number.name) in number.number else f"  {number.name}"
+        print(f"{number.number}{name}  {number.routing.told}{desk.marks(number)}")
     if not numbers:
         print("This account has no number that takes calls: buy one with Voice in the console.")
     return True
@@ -114,7 +117,8 @@ async def _point(desk: Desk, arguments: argparse.Namespace) -> bool:
         print("It did so before: there is nothing to put back.")
         return True
     print(f"Before: {done.before.told}. Kept in {desk.kept_in(done.number)}")
-    _print_all(f"note: {limit}" for limit in await desk.limits())
+    print(f"note: {await desk.limit()}")
+    print("`personaplex-bridge twilio status` looks whether the bridge answers there.")
     return True
 
 
@@ -127,7 +131,10 @@ async def _restore(desk: Desk, arguments: argparse.Namespace) -> bool:
         print("Nothing is kept: no number is to be put back.")
         return True
     if len(kept) > 1 and not arguments.all:
-        raise NumberError(f"{len(kept)} numbers are to be put back: say which, or --all")
+        sids = {each.number_sid for each in kept}
+        choices = [each.number for each in await desk.numbers() if each.sid in sids]
+        why = f"{len(kept)} numbers are to be put back: say which, or --all"
+        raise NumberError(why, tuple(choices))
     well = True
     for each in kept:  # each by itself: one that can't be put back doesn't keep the others
         try:
@@ -149,6 +156,8 @@ async def _status(desk: Desk, _arguments: argparse.Namespace) -> bool:
     return well
 
 
-def _print_all(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
+def _digits(name: str) -> str:
+    """Twilio names a number (555) 010-0100, unless it is given another name; then what isn't a
+    digit counts, too.
+    """
+    return re.sub(r"[\s().+-]", "", name)

@@ -22,6 +22,9 @@ TIMEOUT_S = 10.0
 LOOK_TIMEOUT_S = 2.0
 """Whether an agent is there at all."""
 
+NAME = "personaplex-bridge-"
+"""What the names of our tunnels begin with, so that one whose maker was killed is closed, too."""
+
 HERE = frozenset({"localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0", ""})  # noqa: S104 - compared
 
 
@@ -84,9 +87,10 @@ class NgrokAgent:
         for found in await self.tunnels():
             url = str(found.get("public_url", ""))
             if url.startswith(("https://", "http://127.0.0.1:")) and _leads_to(found, port):
-                return AgentTunnel(self, url, str(found.get("uri", "")), is_ours=False)
+                is_ours = str(found.get("name", "")).startswith(NAME)
+                return AgentTunnel(self, url, str(found.get("uri", "")), is_ours)
         made = await self._ask("POST", "/api/tunnels", {
-            "name": f"personaplex-bridge-{secrets.token_hex(4)}",
+            "name": NAME + secrets.token_hex(4),
             "proto": "http",
             "addr": str(port),
             "inspect": False,  # the inspector would keep callers' numbers

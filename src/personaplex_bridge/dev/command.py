@@ -1,6 +1,6 @@
 """From nothing to a ringing phone, and back: what `personaplex-bridge dev` does.
 
-Each step is a context, so whatever ends the run - Ctrl-C, SIGTERM, a failure - takes back what was
+Each step is a context, so whatever ends the run, be it Ctrl-C or a failure, takes back what was
 done, the latest first: the number's webhook, then the calls, the bridge, the tunnel. What a kill
 leaves is kept in a file from before the number is changed, and mended by the next run.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -55,12 +56,12 @@ class _Found:
 
 
 async def dev(plan: DevPlan, tell: Tell) -> None:
-    """Run until SIGINT or SIGTERM; then take everything back.
+    """Run until SIGINT, SIGTERM or SIGHUP (the terminal was closed); then take everything back.
 
     Raises:
         BridgeError: a step failed, or could not be taken back; the other steps were.
     """
-    with signals.heard() as told:
+    with signals.heard(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as told:
         run = asyncio.create_task(_run(plan, tell), name="dev")
         stop = asyncio.create_task(told.get(), name="signal")
         try:
@@ -164,7 +165,7 @@ def _tell_ready(found: _Found | None, tunnel: Tunnel, tell: Tell) -> None:
         tell(f"\nReady. The voice webhook is {tunnel.public_url}{WEBHOOK_PATH}")
     else:
         tell(f"\nReady. Call {found.number.number}")
-        tell(f"  note: {limits.TRIAL if found.info.is_trial else limits.FEW_CALLS}")
+        tell(f"  note: {limits.of(found.info)}")
     if not isinstance(tunnel, GivenTunnel):
         tell(f"  note: {limits.NGROK_FREE}")
     tell("Ctrl-C ends it" + (", and puts the number back." if found else "."))

@@ -57,9 +57,9 @@ async def _asked(account: AccountSettings, settings: Settings) -> list[Finding]:
     async with open_rest(account) as rest:
         info = await rest.account()
         numbers = [number for number in await rest.numbers() if number.takes_calls]
-    limit = limits.TRIAL if info.is_trial else f"{info.status}; {limits.FEW_CALLS}"
     mend = "" if info.status == "active" else "see Twilio's console"
-    found = [Finding("Twilio account", f"{info.kind.lower()}: {limit}", mend)]
+    told = f"{info.kind.lower()}, {info.status}; {limits.of(info)}"
+    found = [Finding("Twilio account", told, mend)]
     if not numbers:
         return [*found, Finding("Twilio numbers", "none takes calls: buy one in Twilio's console")]
     if settings.public_url is None:

@@ -88,16 +88,15 @@ class Desk:
         """Put a number back."""
         return await pointing.restore(self._rest, self._saved, kept, force=force)
 
-    async def limits(self) -> list[str]:
+    async def limit(self) -> str:
         """What the account may not do."""
-        return [limits.TRIAL if (await self._rest.account()).is_trial else limits.FEW_CALLS]
+        return limits.of(await self._rest.account())
 
     async def status(self) -> AsyncIterator[Finding]:
         """Look at the account, then at each number, and at the bridge behind it."""
         info = await self._rest.account()
-        limit = limits.TRIAL if info.is_trial else limits.FEW_CALLS
         mend = "" if info.status == "active" else "see Twilio's console"
-        yield Finding("account", f"{info.kind.lower()}, {info.status}; {limit}", mend)
+        yield Finding("account", f"{info.kind.lower()}, {info.status}; {limits.of(info)}", mend)
         numbers, looked_at = await self.numbers(), set[str]()
         if not numbers:
             yield Finding("numbers", "none takes calls", "buy one with Voice in the console")

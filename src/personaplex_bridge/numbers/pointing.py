@@ -60,8 +60,8 @@ async def choose(rest: TwilioRest, number: str | None) -> Number:
         )
     if len(able) > 1:
         raise NumberError(
-            f"this account has {len(able)} numbers that take calls: say which one is meant; "
-            "`personaplex-bridge twilio numbers` lists them"
+            f"this account has {len(able)} numbers that take calls: say which one is meant",
+            tuple(each.number for each in able),
         )
     return able[0]
 

@@ -110,12 +110,22 @@ class Prober:
                     method, self._base + path, data=form, headers=headers, allow_redirects=False
                 ) as answer,
             ):
-                text = (await answer.content.read(MAX_ANSWER_BYTES)).decode("utf-8", "replace")
+                text = (await _body(answer)).decode("utf-8", "replace")
                 return Answer(answer.status, text, answer.content_type)
         except TimeoutError:
             return Answer(None, f"no answer within {TIMEOUT_S:g} s")
         except (aiohttp.ClientError, OSError) as error:
             return Answer(None, f"no answer: {error}")
+
+
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
+    """As much of it as is worth looking at; anyone may have answered."""
+    body = b""
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) >= MAX_ANSWER_BYTES:
+            break
+    return body[:MAX_ANSWER_BYTES]
 
 
 def _health(answer: Answer) -> dict[str, object] | None:

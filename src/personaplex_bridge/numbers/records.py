@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,6 @@ class AccountInfo:
     """An account: `kind` is Trial or Full, `status` active, suspended or closed."""
 
     sid: str
-    name: str = field(repr=False)
     kind: str
     status: str
 
@@ -67,7 +67,14 @@ class Routing:
             return f"the SIP trunk {self.trunk_sid}"
         if self.voice_application_sid:
             return f"the TwiML app {self.voice_application_sid}"
-        return self.voice_url or "nowhere"
+        return _without_password(self.voice_url) or "nowhere"
+
+
+def _without_password(url: str) -> str:
+    """Webhooks may hold one: https://user:password@host."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"(hidden)@{host}").geturl() if user or at else url
 
 
 FIELDS = tuple(each.name for each in dataclasses.fields(Routing))

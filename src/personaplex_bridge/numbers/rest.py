@@ -57,7 +57,7 @@ class TwilioRest:
         found = await _asked(self._account.fetch_async())
         if not (found.sid and found.type and found.status):
             raise TwilioError("an answer that makes no sense: no account")
-        return AccountInfo(found.sid, found.friendly_name or "", found.type, found.status)
+        return AccountInfo(found.sid, found.type, found.status)
 
     async def numbers(self, number: str | None = None) -> list[Number]:
         """The account's numbers, or the one that is `number` (E.164).
