@@ -22,6 +22,7 @@ side, the model server's WebSocket on the other.
   personaplex-bridge dev         take calls from your phone, on this machine
   personaplex-bridge serve       the bridge itself; settings come from the environment and .env
   personaplex-bridge runpod up   rent a GPU for the model
+  personaplex-bridge rehearse    all that with RunPod, Twilio and ngrok played on this machine
   personaplex-bridge gate        what stands in front of a model server, beside the GPU
 """
 

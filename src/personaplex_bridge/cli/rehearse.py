@@ -10,11 +10,11 @@ from personaplex_bridge.cli import types
 from personaplex_bridge.cli.common import add_command, run
 
 _REHEARSE = """\
-Plays RunPod, Twilio, ngrok and the Hugging Face hub on this machine, as strictly as they are, so that
-`runpod`, `dev`, `twilio`, `doctor` and `gate` can be tried without an account and without paying.
-Pods that are rented here run a real gate with a stand-in for the model; the number can be called with
-`personaplex-bridge call --number`. Nothing leaves this machine. The settings that lead here are in
-rehearsal.env while it runs.
+Plays RunPod, Twilio, ngrok and the Hugging Face hub on this machine, as strictly as they are, so
+that `runpod`, `dev`, `twilio`, `doctor` and `gate` can be tried without an account and without
+paying. Pods that are rented here run a real gate with a stand-in for the model; the number can be
+called with `personaplex-bridge call --number`. Nothing leaves this machine. The settings that lead
+here are in rehearsal.env while it runs.
 
   personaplex-bridge rehearse
   personaplex-bridge rehearse --speed 1            pods take as long as in life
