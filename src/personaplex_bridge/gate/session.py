@@ -111,14 +111,13 @@ class Session:
         return True
 
     async def _close(self, request: web.Request, ending: Ending) -> None:
-        """Close the client's connection, in good order if it listens."""
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
-                if ending.by is not By.CLIENT:
+        """Close the client's connection: in good order if it listens, else for certain."""
+        if ending.by is not By.CLIENT:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
                     await self._client.close(code=ending.code, message=ending.reason.encode())
-                    return
-        # It left, is silent, or reads nothing: nothing more that waits to be sent ever arrives.
-        if request.transport is not None and ending.by is By.CLIENT:
+        # What a client that reads nothing hasn't taken by now would keep the connection for ever.
+        if request.transport is not None:
             request.transport.abort()
 
 
