@@ -106,6 +106,7 @@ SYNCHRONOUS = {
     *("personaplex.voices", "twilio.fields", "twilio.inbound", "twilio.outbound"),
     *("twilio.pace", "twilio.protocol", "twilio.signature", "twilio.twiml"),
     *("web.tickets", "web.rates"),
+    *("gate.access", "gate.asked", "gate.pages", "gate.steps", "personaplex.refusals"),
 }
 SOCKETS = {"asyncio", "aiohttp", "websockets", "socket", "ssl", "threading", "time"}
 

@@ -25,6 +25,12 @@ def test_anyone_may_be_let_in_on_purpose() -> None:
     assert read_gate_settings({"GATE_ALLOW_ANYONE": "yes"}).tokens == ()
 
 
+@pytest.mark.parametrize("path", ["", "/", "/api/chat", "/api/chat/"])
+def test_the_models_address_in_all_forms(path: str) -> None:
+    environ = {"GATE_TOKEN": TOKEN, "GATE_MODEL_URL": f"http://model:8999{path}"}
+    assert read_gate_settings(environ).model_url == "http://model:8999"
+
+
 IDLE = {"GATE_TOKEN": TOKEN, "IDLE_STOP_MINUTES": "15"}
 
 

@@ -6,12 +6,11 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from personaplex_bridge import values
 from personaplex_bridge.errors import ConfigError, WrongValue
 from personaplex_bridge.reading import Reader
-from personaplex_bridge.values import LOG_LEVELS, LOOPBACK_HOSTS
+from personaplex_bridge.values import CHAT_PATH, LOG_LEVELS, LOOPBACK_HOSTS
 
 MIN_TOKEN_LENGTH = 16
 
@@ -72,7 +71,7 @@ def read_gate_settings(environ: Mapping[str, str]) -> GateSettings:
     settings = GateSettings(
         host=get("GATE_HOST", values.host, defaults.host),
         port=get("GATE_PORT", values.integer(0, 65535), defaults.port),
-        model_url=get("GATE_MODEL_URL", _http_url, defaults.model_url),
+        model_url=get("GATE_MODEL_URL", _model_url, defaults.model_url),
         tokens=get("GATE_TOKEN", _tokens, ()),
         allow_anyone=get("GATE_ALLOW_ANYONE", values.flag, defaults.allow_anyone),
         handshake_timeout_s=get(
@@ -147,7 +146,11 @@ def _http_url(value: str) -> str:
     parts = values.split(value, allowed)
     if parts.scheme not in ("http", "https") or parts.query:
         raise ValueError(allowed)
-    return urlsplit(value).geturl().rstrip("/")
+    return parts.geturl().rstrip("/")
+
+
+def _model_url(value: str) -> str:
+    return _http_url(value).removesuffix(CHAT_PATH)
 
 
 def _folder(value: str) -> Path:
