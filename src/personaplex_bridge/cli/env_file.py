@@ -28,7 +28,7 @@ def write(path: Path, variable: str, value: str) -> str | None:
     before = current(path, variable)
     try:
         path.touch(mode=0o600, exist_ok=True)
-        set_key(path, variable, value, quote_mode="auto")
+        set_key(path, variable, value, quote_mode="never")
     except OSError as error:
         allowed = f"a file that can be written: {error.strerror}"
         raise ConfigError(WrongValue(str(path), variable, allowed)) from error
