@@ -1,11 +1,17 @@
-"""A RunPod account on this machine, whose pods run a gate that says what a test wants."""
+"""A RunPod account on this machine, whose pods run a gate that says what a test wants.
+
+With RUNPOD_OPENAPI=FILE in the environment (and the `jsonschema` package), every request of these
+tests is also checked against that OpenAPI document.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -29,6 +35,8 @@ AMPLE = (Quota("minute", 100_000, 60),)
 RTX_4090, RTX_3090, A5000 = "NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 3090", "NVIDIA RTX A5000"
 
 TOKEN = "a-token-of-the-gate"
+
+OPENAPI = Path(os.environ["RUNPOD_OPENAPI"]) if "RUNPOD_OPENAPI" in os.environ else None
 
 
 class FakeGate:
@@ -104,6 +112,7 @@ async def account(
     **options: Any,
 ) -> AsyncIterator[Scene]:
     container = gate or FakeGate()
+    options = {"openapi": OPENAPI, **options}
     chosen = Options(pace=pace, quotas=quotas, container=container, **options)
     server = RunPodServer(chosen, holdings)
     async with hosted(server.application(), "127.0.0.1", 0) as port:

@@ -21,7 +21,7 @@ def order(
     description = described(gpu={"types": [RTX_4090, RTX_3090, A5000], **keys})
     catalogues: dict[Cloud, list[GpuType]] = {cloud: list(gpus) for cloud in description.clouds}
     choice = choose(description, catalogues, centers)
-    named = [(candidate.gpu_id, candidate.cloud) for candidate in choice.candidates]
+    named = [(candidate.gpu_id, str(candidate.cloud)) for candidate in choice.candidates]
     return named, "\n".join(choice.left_out)
 
 

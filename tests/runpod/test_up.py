@@ -183,7 +183,7 @@ async def test_a_pod_that_was_made_without_an_answer_is_stopped_if_nobody_can_be
             trouble.times = 2 * attempts * (attempts - 1)
             return made(request)
 
-        scene.server.account.create = then_silence  # type: ignore[method-assign]
+        scene.server.account.create = then_silence  # type: ignore[assignment,method-assign]
         with pytest.raises(RunPodError, match="no answer"):
             await go(scene, told)
         assert only(scene).status == "EXITED"
@@ -269,7 +269,7 @@ async def test_ctrl_c_while_the_answer_is_under_way() -> None:
             task.cancel()
             return pod
 
-        scene.server.account.create = made_and_cancelled  # type: ignore[method-assign]
+        scene.server.account.create = made_and_cancelled  # type: ignore[assignment,method-assign]
         task = asyncio.create_task(go(scene, told))
         with pytest.raises(asyncio.CancelledError):
             await task

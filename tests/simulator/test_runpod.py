@@ -201,7 +201,7 @@ async def test_a_pod_passes_through_its_states() -> None:
     async with standin(pace=Pace(scale=100)) as api:
         pod = await api.make(registry=None)
         assert (pod["status"], pod["runtime"], pod["startedAt"]) == ("PROVISIONING", None, None)
-        seen = []
+        seen: list[str] = []
         while not seen or seen[-1] != "RUNNING":
             _, pod, _ = await api.ask("GET", f"{PODS}/{pod['id']}")
             seen.append(pod["status"])
@@ -238,7 +238,8 @@ async def test_a_bad_image() -> None:
 async def test_a_container_that_fails() -> None:
     @asynccontextmanager
     async def broken(_env: Mapping[str, str]) -> AsyncIterator[str]:
-        raise OSError("no such entry")
+        if _env:
+            raise OSError("no such entry")
         yield ""
 
     async with standin(container=broken) as api:
@@ -367,7 +368,7 @@ def test_buckets_are_aligned() -> None:
 
 
 async def read_events(response: aiohttp.ClientResponse, count: int) -> list[dict[str, str]]:
-    events = []
+    events: list[dict[str, str]] = []
     while len(events) < count:
         event = (await response.content.readuntil(b"\n\n")).decode()
         fields = dict(line.split(": ", 1) for line in event.strip().splitlines())
