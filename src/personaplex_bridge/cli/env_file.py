@@ -1,8 +1,7 @@
-"""Writing a setting into .env, which keeps the rest of it: other settings, comments, empty lines."""
+"""Writing a setting into .env and keeping the rest: other settings, comments, empty lines."""
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -57,7 +56,7 @@ def _replace(path: Path, text: str) -> None:
         file.write(text)
     try:
         Path(file.name).chmod(mode & 0o777)
-        os.replace(file.name, path)
+        Path(file.name).replace(path)
     except OSError:
         Path(file.name).unlink()
         raise
