@@ -74,7 +74,16 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 }
 # The console command and what it runs put everything together.
 ABOVE = {
-    *("cli", "cli.bridge", "cli.common", "cli.env_file", "cli.runpod", "cli.simulate", "cli.types"),
+    *(
+        "cli",
+        "cli.bridge",
+        "cli.common",
+        "cli.env_file",
+        "cli.renting",
+        "cli.runpod",
+        "cli.simulate",
+        "cli.types",
+    ),
     *("doctor", "serve", "simulator.demo", "__main__", ""),
 }
 SYNCHRONOUS = {

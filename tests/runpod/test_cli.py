@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Operator:
     scene: Scene
     folder: Path
 
-    async def start(self, *arguments: str, **environ: str) -> Process:
+    async def start(self, *arguments: str, terminal: int | None = None, **environ: str) -> Process:
         names = ("RUNPOD_", "PERSONAPLEX_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(names)}
         settings = self.scene.settings
@@ -52,9 +53,9 @@ class Operator:
         }
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "personaplex_bridge", "runpod", *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=PIPE,
-            stderr=PIPE,
+            stdin=DEVNULL if terminal is None else terminal,
+            stdout=PIPE if terminal is None else terminal,
+            stderr=PIPE if terminal is None else terminal,
             cwd=self.folder,
             env={**kept, **ours, **environ},
         )
@@ -65,6 +66,18 @@ class Operator:
         out, error = await asyncio.wait_for(process.communicate(), LIMIT_S)
         assert KEY not in (out + error).decode()
         return process.returncode, out.decode(), error.decode()
+
+    async def at_a_terminal(self, typed: bytes, *arguments: str) -> tuple[int, str]:
+        """Exit code, and what the terminal shows."""
+        ours, theirs = pty.openpty()
+        try:
+            process = await self.start(*arguments, terminal=theirs)
+            os.write(ours, typed)
+            code = await asyncio.wait_for(process.wait(), LIMIT_S)
+            return code, os.read(ours, 1 << 16).decode()
+        finally:
+            os.close(theirs)
+            os.close(ours)
 
     @property
     def pod_id(self) -> str:
@@ -153,6 +166,23 @@ async def test_a_dry_run_asks_for_nothing(tmp_path: Path) -> None:
         assert '"image": "ghcr.io/you/other:2"' in out
         assert f"{RTX_4090} (SECURE, $0.44 an hour, stock MEDIUM)" in out
         assert me.scene.asked("POST", "/v2/pods") == 0
+
+
+async def test_questions_at_a_terminal(tmp_path: Path) -> None:
+    async with operator(tmp_path) as me:
+        code, shown = await me.at_a_terminal(b"\n", "up", *POD)
+        assert code == 0, shown
+        assert "Write PERSONAPLEX_URL into .env? [Y/n]" in shown
+        url = me.scene.settings.url(me.pod_id, 8998)
+        assert (tmp_path / ".env").read_text("utf-8") == f"PERSONAPLEX_URL={url}\n"
+        code, shown = await me.at_a_terminal(b"yes\n", "down", *POD)
+        assert code == 1
+        assert "Type mine to delete it:" in shown
+        assert "Nothing was deleted." in shown
+        assert me.pod_id
+        code, shown = await me.at_a_terminal(b"mine\n", "down", *POD)
+        assert code == 0, shown
+        assert not me.scene.server.account.pods
 
 
 async def test_without_a_key(tmp_path: Path) -> None:

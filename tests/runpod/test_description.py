@@ -44,6 +44,11 @@ def test_no_secret_stands_in_a_request() -> None:
         assert env[name].startswith("{{ RUNPOD_SECRET_")
 
 
+def test_names_that_only_look_like_secrets() -> None:
+    env = {"TOKENIZERS_PARALLELISM": "false", "SSH_PUBLIC_KEY": "ssh-ed25519 AAAA", "HF_TOKEN": ""}
+    assert described(env=env).env["TOKENIZERS_PARALLELISM"] == "false"
+
+
 def test_a_request() -> None:
     network = {"network": {"volume_id": "vol1", "path": "/workspace"}}
     description = described(
@@ -72,6 +77,7 @@ def test_a_request() -> None:
     ("changes", "variable", "allowed"),
     [
         ({"nmae": "x"}, "pod.toml: nmae", "there are gpu, storage, name, image"),
+        ({"hf_token": "hf_abc"}, "pod.toml: hf_token", "there are gpu, storage"),
         ({"gpu": {"type": "x"}}, "pod.toml: gpu.type", "there are types, clouds, prefer"),
         ({"storage": {"disk": 20}}, "pod.toml: storage.disk", "disk_gb"),
         ({"name": "a b"}, "pod.toml: name", "letters, digits"),
