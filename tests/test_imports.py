@@ -88,9 +88,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 }
 # The console command and what it runs put everything together.
 ABOVE = {
-    *("cli", "cli.bridge", "cli.common", "cli.dev", "cli.env_file", "cli.gate", "cli.runpod"),
-    *("cli.simulate", "cli.rehearse", "cli.twilio", "cli.types", "dev.command"),
-    *("doctor", "doctor.phone", "rehearsal", "serve", "simulator.demo", "__main__", ""),
+    *("cli", "cli.bridge", "cli.common", "cli.dev", "cli.env_file", "cli.gate"),
+    *("cli.rehearse", "cli.renting", "cli.runpod", "cli.simulate", "cli.twilio"),
+    *("cli.types", "dev.command", "doctor", "doctor.phone", "rehearsal"),
+    *("serve", "simulator.demo", "__main__", ""),
 }
 SYNCHRONOUS = {
     *(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
 
 from personaplex_bridge.errors import ConfigError, WrongValue
+from personaplex_bridge.runpod import keys
 from personaplex_bridge.runpod.answers import Cloud
-
-T = TypeVar("T")
+from personaplex_bridge.runpod.keys import Table
 
 MIN_MEMORY_GB = 24
 """The model takes 17 to 19 GB; cards come with 16, 20 or 24."""
@@ -109,8 +108,8 @@ def read_name(path: Path) -> str:
     Raises:
         ConfigError: it can't be read, or has no usable name.
     """
-    top = _Table(_document(path), path.name, [])
-    name = top.get("name", _name)
+    top = Table(_document(path), f"{path.name}: ", [])
+    name = top.get("name", keys.name)
     if top.wrong:
         raise ConfigError(*top.wrong)
     return name
@@ -132,23 +131,22 @@ def parse_description(document: Mapping[str, Any], source: str) -> PodDescriptio
     Raises:
         ConfigError: names every key that is unknown or wrong.
     """
-    top = _Table(document, source, [])
+    top = Table(document, f"{source}: ", [])
     gpu, storage = top.table("gpu"), top.table("storage")
-    cuda = gpu.get("min_cuda", _optional(_version), None)
     description = PodDescription(
-        name=top.get("name", _name),
-        image=top.get("image", _image),
-        types=gpu.get("types", _texts(1)),
-        clouds=gpu.get("clouds", _clouds, ("SECURE",)),
-        prefer=cast("Prefer", gpu.get("prefer", _one_of("order", "price"), "order")),
-        max_price=gpu.get("max_price", _price, None),
-        min_cuda=cuda,
-        data_centers=gpu.get("data_centers", _texts(0), ()),
-        disk_gb=storage.get("disk_gb", _whole(1, 10_000), 20),
+        name=top.get("name", keys.name),
+        image=top.get("image", keys.image),
+        types=gpu.get("types", keys.texts(1)),
+        clouds=gpu.get("clouds", keys.clouds, ("SECURE",)),
+        prefer=cast("Prefer", gpu.get("prefer", keys.one_of("order", "price"), "order")),
+        max_price=gpu.get("max_price", keys.price, None),
+        min_cuda=gpu.get("min_cuda", keys.optional(keys.version), None),
+        data_centers=gpu.get("data_centers", keys.texts(0), ()),
+        disk_gb=storage.get("disk_gb", keys.whole(1, 10_000), 20),
         volume=_volume(storage),
-        ports=top.get("ports", _ports, ("8998/http",)),
-        registry=top.get("registry", _optional(_text), None),
-        env=top.get("env", _env, {}),
+        ports=top.get("ports", keys.ports, ("8998/http",)),
+        registry=top.get("registry", keys.optional(keys.text), None),
+        env=top.get("env", keys.env, {}),
     )
     for table in (top, gpu, storage):
         table.refuse_unknown()
@@ -157,173 +155,18 @@ def parse_description(document: Mapping[str, Any], source: str) -> PodDescriptio
     return description
 
 
-class _Table:
-    """Reads a table key by key, and remembers what was wrong and what was asked for."""
-
-    def __init__(self, table: object, where: str, wrong: list[WrongValue]) -> None:
-        self.wrong = wrong
-        self._where = where
-        self._known: list[str] = []
-        self._table: Mapping[str, Any] = table if isinstance(table, dict) else {}
-        if not isinstance(table, dict):
-            wrong.append(WrongValue(where, str(table), "a table"))
-
-    def table(self, name: str) -> _Table:
-        """A table within this one; an empty one if it isn't there."""
-        self._known.append(name)
-        return _Table(self._table.get(name, {}), f"{self._where}: {name}", self.wrong)
-
-    def has(self, name: str) -> bool:
-        return name in self._table
-
-    def get(self, name: str, parse: Callable[[Any], T], *default: T) -> T:
-        """The parsed value. Without a default the key must be there."""
-        self._known.append(name)
-        if name not in self._table and default:
-            return default[0]
-        try:
-            return parse(self._table.get(name))
-        except ValueError as error:
-            # What stands in `env` may be a secret that shouldn't be there.
-            shown = "(hidden)" if name == "env" else str(self._table.get(name, ""))
-            separator = "." if ": " in self._where else ": "
-            variable = f"{self._where}{separator}{name}"
-            self.wrong.append(WrongValue(variable, shown, str(error)))
-            return cast("T", None)
-
-    def refuse_unknown(self) -> None:
-        for name in self._table.keys() - set(self._known):
-            allowed = f"there are {', '.join(self._known)}"
-            separator = "." if ": " in self._where else ": "
-            shown = str(self._table[name])[:40]
-            self.wrong.append(WrongValue(f"{self._where}{separator}{name}", shown, allowed))
-
-
-def _volume(storage: _Table) -> PersistentVolume | NetworkVolume | None:
+def _volume(storage: Table) -> PersistentVolume | NetworkVolume | None:
     both = storage.has("persistent") and storage.has("network")
     persistent, network = storage.table("persistent"), storage.table("network")
     volume: PersistentVolume | NetworkVolume | None = None
     if both:
         allowed = "one of persistent and network, not both"
-        storage.wrong.append(WrongValue("storage", "persistent, network", allowed))
+        storage.wrong.append(WrongValue(storage.name, "persistent, network", allowed))
     elif storage.has("persistent"):
-        size = persistent.get("size_gb", _whole(10, 100_000))
-        volume = PersistentVolume(size, persistent.get("path", _path))
+        size = persistent.get("size_gb", keys.whole(10, 100_000))
+        volume = PersistentVolume(size, persistent.get("path", keys.path))
         persistent.refuse_unknown()
     elif storage.has("network"):
-        volume = NetworkVolume(network.get("volume_id", _text), network.get("path", _path))
+        volume = NetworkVolume(network.get("volume_id", keys.text), network.get("path", keys.path))
         network.refuse_unknown()
     return volume
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise ValueError("a text in one line, not empty")
-    return value
-
-
-def _optional(parse: Callable[[Any], str]) -> Callable[[Any], str | None]:
-    return lambda value: None if value == "" else parse(value)
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,62}", value, re.ASCII):
-        raise ValueError("a name of up to 63 letters, digits, dots and hyphens")
-    return value
-
-
-def _image(value: Any) -> str:
-    # Upper case belongs into a tag only, so the file's own placeholder is refused too.
-    pattern = r"[a-z0-9][a-z0-9._/-]*(:\d+[a-z0-9._/-]*)?(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})"
-    if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
-        raise ValueError(
-            "an image with its tag, in lower case, such as ghcr.io/you/personaplex:1.0 (build and "
-            "push yours with ./scripts/image push personaplex --to ghcr.io/you, see docs/runpod.md)"
-        )
-    return value
-
-
-def _texts(least: int) -> Callable[[Any], tuple[str, ...]]:
-    def parse(value: Any) -> tuple[str, ...]:
-        if (
-            not isinstance(value, list)
-            or len(value) < least
-            or len(set(map(str, value))) < len(value)
-        ):
-            raise ValueError(f"a list of {'one or more texts' if least else 'texts'}, each once")
-        return tuple(_text(item) for item in value)
-
-    return parse
-
-
-def _clouds(value: Any) -> tuple[Cloud, ...]:
-    allowed = {"SECURE", "COMMUNITY"}
-    clouds = _texts(1)(value) if isinstance(value, list) else ()
-    if not clouds or set(clouds) - allowed:
-        raise ValueError('a list of "SECURE", "COMMUNITY" or both, the preferred one first')
-    return cast("tuple[Cloud, ...]", clouds)
-
-
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        if value not in words:
-            raise ValueError(f"one of {', '.join(words)}")
-        return str(value)
-
-    return parse
-
-
-def _price(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1000:
-        raise ValueError("USD an hour, above 0")
-    return float(value)
-
-
-def _version(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"\d+\.\d+", value, re.ASCII):
-        raise ValueError('a version such as "12.1"')
-    return value
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return value
-
-    return parse
-
-
-def _path(value: Any) -> str:
-    path = PurePosixPath(value) if isinstance(value, str) else PurePosixPath()
-    if not path.is_absolute() or ".." in path.parts or path == PurePosixPath("/"):
-        raise ValueError("an absolute path within the container, such as /workspace")
-    return str(path)
-
-
-def _ports(value: Any) -> tuple[str, ...]:
-    ports = _texts(1)(value)
-    for port in ports:
-        found = re.fullmatch(r"(\d{1,5})/(http|tcp)", port, re.ASCII)
-        if found is None or not 1 <= int(found[1]) <= 65535:
-            raise ValueError('a list such as ["8998/http"], each PORT/http or PORT/tcp')
-    if not any(port.endswith("/http") for port in ports):
-        raise ValueError("one HTTP port at least, which the gate is reached by: 8998/http")
-    if "8999/http" in ports or "8999/tcp" in ports:
-        raise ValueError("not 8999: the model server itself listens there, and lets everybody in")
-    return ports
-
-
-def _env(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise ValueError("a table of texts")
-    for name, text in value.items():
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or not isinstance(text, str):
-            raise ValueError(f"names of variables and texts; {name} is not (numbers need quotes)")
-        reference = re.fullmatch(r"\{\{ RUNPOD_SECRET_\w+ \}\}", text, re.ASCII)
-        if re.search(r"TOKEN|API_KEY|SECRET|PASSWORD", name) and text and reference is None:
-            raise ValueError(
-                f"{name} as a reference to a secret of RunPod's, such as "
-                f'"{{{{ RUNPOD_SECRET_{name} }}}}", so that it stands in no file and no request'
-            )
-    return dict(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -9,7 +10,10 @@ from typing import TextIO
 REPEAT_S = 30.0
 """Without a terminal, a stage's changes are written no more often than this."""
 
-LOUD = frozenset({"alarm", "stopping", "stopped", "kept", "log", "differs"})
+LOUD = frozenset(
+    {"found", "made", "differs", "refused", "moved", "waiting", "ready"}
+    | {"log", "stopping", "stopped", "kept", "alarm"}
+)
 """What is always a line of its own."""
 
 
@@ -55,6 +59,7 @@ class Progress:
     def _rewrite(self, line: str, same: bool) -> None:
         if not same:
             self.close()
+        whole = f"{self.elapsed}  {line}"[: shutil.get_terminal_size().columns - 1]
         # Back to the margin, and clear to the end of the line (ECMA-48: CR, EL).
-        self._out.write(f"\r\x1b[K{self.elapsed}  {line}")
+        self._out.write(f"\r\x1b[K{whole}")
         self._open = True

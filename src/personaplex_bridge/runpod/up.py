@@ -71,6 +71,7 @@ class Rental:
             if self.pod is not None:
                 self.was_made = True
                 return
+        self._tell("stopped", f"no pod named {self._name} was made, says RunPod's list")
 
     async def _stop(self, pod: Pod) -> None:
         if self.was_running:
@@ -100,7 +101,7 @@ class Rental:
         """Stopped already; or in ERROR, where RunPod only allows to delete it, and it may cost."""
         if pod.status == "EXITED":
             self._tell("stopped", f"pod {pod.id} is stopped")
-        elif self.was_made:  # minutes ago: there is nothing on it to lose
+        elif self.was_made and pod.status == "ERROR":  # it never ran: there is nothing to lose
             await self._runpod.delete(pod.id)
             self._tell("stopped", f"pod {pod.id} could not be stopped, and is deleted")
         else:
