@@ -100,6 +100,7 @@ async def _find_number(stack: AsyncExitStack, plan: DevPlan, tell: Tell) -> _Fou
     if info.status != "active":
         raise NumberError(f"the Twilio account is {info.status}: see Twilio's console")
     number = await pointing.choose(rest, plan.number)
+    stack.enter_context(plan.saved.held(number.sid))
     tell(f"Twilio: {info.kind.lower()} account, number {number.number}")
     kept = plan.saved.get(number.sid)
     if kept is not None and not kept.standing:

@@ -162,7 +162,7 @@ def _is_as_left(routing: Routing, kept: Saved) -> bool:
 
 
 def _is_ours(routing: Routing, kept: Saved) -> bool:
-    return any(is_at(routing, url) for url in kept.ours)
+    return any(is_at(routing, url) for url in (*kept.ours, kept.standing) if url)
 
 
 def _pointed(routing: Routing, url: str) -> Routing:
