@@ -223,6 +223,14 @@ async def test_the_one_that_stays_is_never_forgotten(scene: Scene) -> None:
     assert scene.found["voice_url"] == BEFORE
 
 
+async def test_a_number_that_was_given_up_is_forgotten(scene: Scene) -> None:
+    await scene.point()
+    scene.place.twilio.numbers.clear()
+    with pytest.raises(NumberError, match="not this account's any more"):
+        await scene.restore()
+    assert scene.kept == []
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_whatever_is_done_theirs_comes_back(seed: int, scene: Scene) -> None:
     """Any walk of pointing, releasing, being killed and being changed ends where somebody else has
