@@ -182,6 +182,7 @@ async def test_a_number_that_points_at_a_bridge_for_good_goes_back_there(tmp_pat
         async with running(place.plan()) as run:
             await run.line("Ready")
             assert place.webhook() != stays
+            assert any(f"(afterwards: {stays})" in line for line in run.said)
             await run.end()
         assert place.webhook() == stays
         async with place.rest() as rest:

@@ -138,7 +138,12 @@ async def release(rest: TwilioRest, saved: SavedNumbers, kept: Saved) -> Pointed
     """
     if not kept.standing:
         return await restore(rest, saved, kept)
-    return await _back(rest, kept, _pointed(kept.before, kept.standing))
+    return await _back(rest, kept, after_release(kept))
+
+
+def after_release(kept: Saved) -> Routing:
+    """Where `release` leads."""
+    return _pointed(kept.before, kept.standing) if kept.standing else kept.before
 
 
 async def _back(rest: TwilioRest, kept: Saved, goal: Routing, *, force: bool = False) -> Pointed:
