@@ -270,3 +270,18 @@ async def test_an_idle_pod_is_stopped(answers: list[int]) -> None:
         await line_with(process, "RunPod stops this pod")
         assert told == ['abc {"action": "stop"}'] * expected
         await stopped(process)
+
+
+async def test_in_a_pod_wrong_settings_are_told_and_nobody_is_let_in() -> None:
+    """The likeliest mistake of all: the secret was never made."""
+    wrong = {"RUNPOD_POD_ID": "abc", "GATE_TOKEN": "{{ RUNPOD_SECRET_PERSONAPLEX_TOKEN }}"}
+    async with running("--", "sleep", "60", **wrong) as (process, base):
+        status, body = await get(f"{base}/healthz")
+        assert status == 503
+        assert body["status"] == "failed"
+        assert "the RunPod secret PERSONAPLEX_TOKEN, which doesn't exist" in body["detail"]
+        for token in (wrong["GATE_TOKEN"], TOKEN):
+            status, _ = await get(f"{base}/api/chat", Authorization=f"Bearer {token}")
+            assert status == 401
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), LIMIT_S) == 2

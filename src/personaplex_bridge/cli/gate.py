@@ -7,7 +7,8 @@ import os
 from typing import Any
 
 from personaplex_bridge import logs
-from personaplex_bridge.cli.common import add_command, environment, run
+from personaplex_bridge.cli.common import USAGE, add_command, environment, run
+from personaplex_bridge.errors import ConfigError
 
 _GATE = """\
 Stands in front of one PersonaPlex server, which has no authentication, no health route, and lets
@@ -40,13 +41,20 @@ def add(commands: Any) -> None:
 
 
 def _gate(arguments: argparse.Namespace) -> int:
-    from personaplex_bridge.gate.run import run_gate
-    from personaplex_bridge.gate.settings import read_gate_settings
+    from personaplex_bridge.gate.run import run_gate, tell_why_not
+    from personaplex_bridge.gate.settings import read_address, read_gate_settings
 
     given = {"GATE_HOST": arguments.host, "GATE_PORT": arguments.port}
-    settings = read_gate_settings(
-        {**_environment(), **{name: value for name, value in given.items() if value is not None}}
-    )
+    environ = _environment() | {name: value for name, value in given.items() if value is not None}
+    try:
+        settings = read_gate_settings(environ)
+    except ConfigError as error:
+        # In a pod a container that ends is started again and again, and nobody learns why.
+        if not environ.get("RUNPOD_POD_ID"):
+            raise
+        logs.configure("INFO")
+        run(tell_why_not(str(error), read_address(environ)))
+        return USAGE
     logs.configure(settings.log_level, settings.secrets)
     return int(run(run_gate(settings, arguments.command)))
 

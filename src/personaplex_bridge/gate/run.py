@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 
 from personaplex_bridge import logs, signals
 from personaplex_bridge.clock import SYSTEM_CLOCK
@@ -57,6 +59,23 @@ async def run_gate(settings: GateSettings, command: Sequence[str] = ()) -> int:
             for task in (stopped, failed, *helpers):
                 task.cancel()
     return code
+
+
+async def tell_why_not(problem: str, settings: GateSettings) -> None:
+    """In a RunPod pod, tell at /healthz why the gate can't start, until a signal.
+
+    Of `settings` only the address counts: nobody is let in.
+
+    Raises:
+        ConfigError: the address can't be listened on.
+    """
+    condition = Condition()
+    condition.set(Failed(problem))
+    nobodys = replace(settings, tokens=(secrets.token_hex(32),))
+    gate = Gate(nobodys, condition, Meters(SYSTEM_CLOCK))
+    async with hosted(gate.application(), settings.host, settings.port) as port:
+        _log.info("the gate listens on http://%s:%d, to tell that only", settings.host, port)
+        await signals.until_signal()
 
 
 async def _has_failed(settings: GateSettings, command: Sequence[str], condition: Condition) -> None:

@@ -93,6 +93,15 @@ def read_gate_settings(environ: Mapping[str, str]) -> GateSettings:
     return settings
 
 
+def read_address(environ: Mapping[str, str]) -> GateSettings:
+    """Host and port alone, whatever is wrong with the rest."""
+    defaults, get = GateSettings(), Reader(environ).get
+    return GateSettings(
+        host=get("GATE_HOST", values.host, defaults.host),
+        port=get("GATE_PORT", values.integer(0, 65535), defaults.port),
+    )
+
+
 def _contradictions(settings: GateSettings, named: Collection[str]) -> list[WrongValue]:
     """Values that are right by themselves, but not together. The variables `named` are not."""
     wrong = []
