@@ -62,7 +62,7 @@ class Operator:
 
     async def run(self, *arguments: str, **environ: str) -> tuple[int | None, str, str]:
         """Exit code, standard output, standard error."""
-        process = await self.start(*arguments, **environ)
+        process = await self.start(*arguments, terminal=None, **environ)
         out, error = await asyncio.wait_for(process.communicate(), LIMIT_S)
         assert KEY not in (out + error).decode()
         return process.returncode, out.decode(), error.decode()
@@ -122,6 +122,8 @@ async def test_a_life(tmp_path: Path) -> None:
         code, out, _ = await me.run("stop", *POD)
         assert (code, me.scene.server.account.pods[me.pod_id].status) == (0, "EXITED")
         assert (await me.run("stop", *POD))[1] == f"Pod {me.pod_id} is stopped already.\n"
+        # It doesn't matter how it would be made today.
+        (tmp_path / "pod.toml").write_text(POD_TOML.replace("you/", "YOU/"), "utf-8")
         assert (await me.run("start", "--no-env", *POD))[0] == 0
 
         code, out, _ = await me.run("cost", *POD)

@@ -33,7 +33,7 @@ def test_the_one_that_ships_lacks_an_image_only() -> None:
         gpu.split()[-1] == "L4" or "50" in gpu.split()[-1][:2] for gpu in description.types
     )
     assert isinstance(description.volume, PersistentVolume)
-    assert description.port == 8998
+    assert description.ports == ("8998/http",)
     assert description.env["IDLE_STOP_MINUTES"] == "30"
 
 

@@ -99,8 +99,12 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def start(arguments: argparse.Namespace) -> int:
-    """Start a pod that exists; wait until it is ready."""
-    return _have(arguments, _settings(), _description(arguments), may_make=False)
+    """Start a pod that exists, however it is described; wait until it is ready."""
+    from personaplex_bridge.runpod.description import PodDescription
+
+    settings = _settings()
+    description = PodDescription(name=_name(arguments), image="", types=())
+    return _have(arguments, settings, description, may_make=False)
 
 
 def _have(

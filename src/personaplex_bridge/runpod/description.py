@@ -61,11 +61,6 @@ class PodDescription:
 
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    @property
-    def port(self) -> int:
-        """The gate's: the first HTTP port."""
-        return next(int(port.partition("/")[0]) for port in self.ports if port.endswith("/http"))
-
     def request(self, gpu_id: str, cloud: Cloud, data_centers: tuple[str, ...]) -> dict[str, Any]:
         """The body of `POST /v2/pods` for one GPU type in one cloud."""
         gpu: dict[str, Any] = {"id": gpu_id, "count": 1}

@@ -67,21 +67,19 @@ class Follower:
         runpod: RunPod,
         pod: Pod,
         settings: RunPodSettings,
-        port: int,
         tell: Tell,
         poll_s: float = POLL_S,
     ) -> None:
         self.pod = pod
         self._runpod = runpod
         self._settings = settings
-        self._port = port
         self._tell = tell
         self._poll_s = poll_s
 
     @property
     def url(self) -> str:
         """PERSONAPLEX_URL."""
-        return self._settings.url(self.pod.id, self._port)
+        return self._settings.url(self.pod.id, self.pod.port)
 
     async def until_ready(self) -> Ready:
         """Return when the gate takes calls.

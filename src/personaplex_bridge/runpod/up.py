@@ -32,7 +32,9 @@ class Plan:
     """Leave the pod running after a failure."""
 
     may_make: bool = True
-    """Whether a new pod may be made; if not, there has to be one (`start`)."""
+    """Whether a new pod may be made. If not, there has to be one (`start`), and of the description
+    only the name counts.
+    """
 
 
 class Rental:
@@ -141,7 +143,7 @@ async def up(
         try:
             async with asyncio.timeout(plan.timeout_s):
                 await _rent(runpod, description, plan, rental, stage, pod_id)
-                return await _follow(runpod, description, settings, plan, rental, stage)
+                return await _follow(runpod, settings, plan, rental, stage)
         except TimeoutError:
             minutes = plan.timeout_s / 60
             raise PodError(f"not ready after {minutes:g} minutes; last: {stage.line}") from None
@@ -169,7 +171,7 @@ async def _rent(
         gpu = f"{rental.pod.gpu} in {rental.pod.data_center or rental.pod.cloud}"
         tell("made", f"pod {rental.pod.id}: {gpu}, ${rental.pod.cost:.2f} an hour")
         return
-    if differs := renting.differences(pod, description):
+    if plan.may_make and (differs := renting.differences(pod, description)):
         tell(
             "differs",
             f"pod {pod.id} is otherwise than described, and left so: {'; '.join(differs)}",
@@ -198,14 +200,13 @@ async def _make(runpod: RunPod, description: PodDescription, rental: Rental, tel
 
 async def _follow(
     runpod: RunPod,
-    description: PodDescription,
     settings: RunPodSettings,
     plan: Plan,
     rental: Rental,
     tell: Tell,
 ) -> Ready:
     assert rental.pod is not None  # noqa: S101 - rented before
-    follower = Follower(runpod, rental.pod, settings, description.port, tell, plan.poll_s)
+    follower = Follower(runpod, rental.pod, settings, tell, plan.poll_s)
     try:
         return await follower.until_ready()
     finally:
