@@ -26,6 +26,7 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import Catalogue, load_catalogue
 from personaplex_bridge.pool import ModelPool, make_pool
 from personaplex_bridge.record import CallRecord
+from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
@@ -87,6 +88,7 @@ async def bridge_to(
     catalogue: Catalogue | None = None,
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
+    recorder: Recorder | None = None,
 ) -> AsyncIterator[Line]:
     """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm."""
     servers = [server] if isinstance(server, str) else server
@@ -100,7 +102,13 @@ async def bridge_to(
         catalogue.get(settings.persona).role,
     )
     bridge = Bridge(
-        settings, catalogue, pool, records.put_nowait, waiting_sound=waiting_sound, clock=clock
+        settings,
+        catalogue,
+        pool,
+        records.put_nowait,
+        waiting_sound=waiting_sound,
+        recorder=recorder,
+        clock=clock,
     )
     async with hosted(bridge.application(), HOST, 0, settings.max_header_bytes) as port:
         yield Line(port, bridge, pool, records)

@@ -171,7 +171,7 @@ async def test_mistakes_are_told(
 
 @pytest.mark.parametrize(
     "command",
-    [["dev"], ["standin-twilio"], *(["twilio", each] for each in ("point", "restore", "status"))],
+    [["dev"], ["rehearse"], *(["twilio", each] for each in ("point", "restore", "status"))],
 )
 async def test_help_teaches(command: list[str], tmp_path: Path) -> None:
     async with town(tmp_path) as place:
@@ -179,21 +179,3 @@ async def test_help_teaches(command: list[str], tmp_path: Path) -> None:
     assert code == 0
     assert output.startswith("usage: personaplex-bridge")
     assert len(output.splitlines()) >= 8
-
-
-async def test_the_standins_as_a_process(tmp_path: Path) -> None:
-    """What `standin-twilio` prints is all that `doctor` and `twilio` need."""
-    from tests.dev.scene import line_of
-
-    async with town(tmp_path) as place:
-        arguments = ("--port", "0", "--ngrok-port", "0", "--trial", "--number", OTHER_NUMBER)
-        async with place.command("standin-twilio", *arguments) as process:
-            lines = [await line_of(process, name) for name in ("TWILIO_API", "TWILIO_ACC")]
-            lines += [await line_of(process, name) for name in ("TWILIO_AUTH", "NGROK_API")]
-            environ = dict(line.split("=", 1) for line in lines)
-            code, output = await place.told("twilio", "numbers", **environ)
-            assert (code, output) == (0, f"{OTHER_NUMBER}  {BEFORE}\n")
-            code, output = await place.told("doctor", **environ)
-            assert code == 0, output
-            assert "Twilio account: trial, active; a trial account" in output
-            assert "an ngrok agent is running, with 0 tunnels" in output
