@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "signals": (set(), set()),
     "memory": (set(), set()),
     "record": (set(), set()),
+    "observing": ({"logs", "record"}, set()),
     "twilio": ({"errors", "config", "values", "logs"}, {"aiohttp", "orjson", "twilio"}),
     "personaplex": ({"errors", "config", "values", "logs"}, {"websockets"}),
     "audio": (
