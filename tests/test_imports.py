@@ -56,6 +56,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {
             "memory",
             "logs",
+            "observing",
             "personas",
             "record",
             "session",

@@ -19,7 +19,10 @@ from personaplex_bridge.values import LOOPBACK_HOSTS, Network, ServerAddress
 WhenBusy: TypeAlias = Literal["queue", "reject", "forward", "voicemail"]
 Fallback: TypeAlias = Literal["hangup", "forward", "voicemail"]
 
+LogFormat: TypeAlias = Literal["text", "json"]
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
 TRANSCODERS = ("native", "soxr")
 NOISE_GATES: tuple[Literal["off", "auto", "strict"], ...] = ("off", "auto", "strict")
 WHEN_BUSY: tuple[WhenBusy, ...] = ("queue", "reject", "forward", "voicemail")
@@ -103,6 +106,11 @@ class Settings:
     ringback: str | Path | None = "us"
     """What callers hear until the model is ready: a country, a sound file, or nothing."""
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
+    metrics_allow: tuple[Network, ...] | None = LOOPBACK_NETWORKS
+    """Who may read /metrics. None: it isn't there."""
+    otlp_endpoint: str | None = None
+    """An OpenTelemetry collector's address; None: no traces."""
     twilio_account_sid: str | None = None
     twilio_auth_tokens: tuple[str, ...] = field(default=(), repr=False)
     """Any of them may sign."""
@@ -205,6 +213,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         barge_in=get("BARGE_IN", values.flag, defaults.barge_in),
         ringback=get("RINGBACK", _ringback, defaults.ringback),
         log_level=get("LOG_LEVEL", values.choice(LOG_LEVELS), defaults.log_level),
+        log_format=get("LOG_FORMAT", values.choice(LOG_FORMATS), defaults.log_format),
+        metrics_allow=get(
+            "METRICS_ALLOW", values.or_off(values.listed(values.network)), defaults.metrics_allow
+        ),
+        otlp_endpoint=get("OTEL_EXPORTER_OTLP_ENDPOINT", values.http_url, None),
         twilio_account_sid=get("TWILIO_ACCOUNT_SID", values.account_sid, None),
         twilio_auth_tokens=get("TWILIO_AUTH_TOKEN", values.secrets, ()),
         allow_unsigned=get("ALLOW_UNSIGNED", values.flag, defaults.allow_unsigned),

@@ -36,6 +36,8 @@ NORMAL, GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
 Admit = Callable[[Start], Choice]
 """Lets a call in and says who the model is to be; raises StreamError if it isn't let in."""
 
+OnRecord = Callable[[CallRecord], None]
+
 
 class _CallOver(Exception):
     """Ends the session's TaskGroup."""
@@ -60,10 +62,12 @@ class BridgeSession:
         settings: Settings,
         log: Log,
         *,
+        on_begin: OnRecord = lambda _record: None,
         waiting_sound: bytes | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.record = CallRecord()
+        self._on_begin = on_begin
         self._stream = stream
         self._connect = connect
         self._admit = admit
@@ -85,11 +89,11 @@ class BridgeSession:
         Errors of either side end in the record, not in an exception. Cancelling ends the call
         with close code 1001 (going away) and passes on.
         """
-        ending = Ending(EndedBy.BRIDGE, "internal error", INTERNAL_ERROR)
+        ending = Ending(EndedBy.BRIDGE, "internal error", INTERNAL_ERROR, "internal_error")
         try:
             ending = await self._bridge()
         except asyncio.CancelledError:
-            ending = Ending(EndedBy.BRIDGE, "shutting down", GOING_AWAY)
+            ending = Ending(EndedBy.BRIDGE, "shutting down", GOING_AWAY, "shutting_down")
             raise
         finally:
             self._finish(ending)
@@ -124,6 +128,7 @@ class BridgeSession:
         self.record.call_sid, self.record.stream_sid = start.call_sid, start.stream_sid
         self.record.persona = choice.persona
         self._log.info("call begins: %.40r, persona %s", start.call_sid, choice.persona)
+        self._on_begin(self.record)
         return choice
 
     async def _hear_caller(self) -> None:
@@ -141,7 +146,7 @@ class BridgeSession:
                 case Dtmf(digit=digit):
                     record.keys = (record.keys + digit)[-MAX_KEYS:]
                 case Stop():
-                    raise _CallOver(Ending(EndedBy.CALLER, "the caller hung up", NORMAL))
+                    raise _CallOver(Ending(EndedBy.CALLER, "the caller hung up", NORMAL, "hung_up"))
                 case _:
                     pass
         # Who hangs up sends a stop: the caller may still be there, and hears what comes after it.
@@ -187,7 +192,8 @@ class BridgeSession:
     async def _limit_length(self) -> None:
         """End a call that is longer than any may be."""
         await self._clock.sleep_until(self._began_s + self._settings.max_call_s)
-        raise _CallOver(Ending(EndedBy.BRIDGE, "the longest call is over", GOING_AWAY))
+        over = Ending(EndedBy.BRIDGE, "the longest call is over", GOING_AWAY, "longest_call")
+        raise _CallOver(over)
 
     async def _fill_silence(self) -> None:
         """Let the caller hear that somebody will answer, whenever there is no model."""
@@ -274,13 +280,14 @@ class BridgeSession:
         self._let_play()
         self._hearing.begin_again()
         self._speaking.begin_again()
-        self.record.failures.append(Failure(self._elapsed_s(), str(error)))
+        kind = type(error).__name__
+        self.record.failures.append(Failure(self._elapsed_s(), str(error), kind=kind))
         self._log.warning("the model failed, for the %d. time in this call: %s", recoveries, error)
         self._is_lost.set()
 
-    def _finish(self, ending: Ending) -> None:
+    def count(self) -> CallRecord:
+        """The record, its counters as they are now."""
         record = self.record
-        record.ending = ending
         record.duration_s = self._elapsed_s()
         record.bad_messages = self._stream.bad_messages
         if self._hearing.first_sent_s is not None:
@@ -288,6 +295,11 @@ class BridgeSession:
         count_uplink(record, self._hearing)
         count_downlink(record, self._speaking)
         record.turn_delays_s = list(self._turns.delays_s)
+        return record
+
+    def _finish(self, ending: Ending) -> None:
+        record = self.count()
+        record.ending = ending
         level = logging.INFO if ending.close_code in (NORMAL, GOING_AWAY) else logging.WARNING
         self._log.log(level, "%s", record.summary())
 
@@ -311,13 +323,14 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _ending_after(error: BaseException) -> Ending:
     """The one place where errors become close codes."""
+    kind = type(error).__name__
     match error:
         case _CallOver():
             return error.ending
         case ModelBusy():
-            return Ending(EndedBy.MODEL, str(error), TRY_AGAIN_LATER)
+            return Ending(EndedBy.MODEL, str(error), TRY_AGAIN_LATER, kind)
         case ModelError():
-            return Ending(EndedBy.MODEL, str(error), INTERNAL_ERROR)
+            return Ending(EndedBy.MODEL, str(error), INTERNAL_ERROR, kind)
         case _:
             code = error.code if isinstance(error, StreamError) else INTERNAL_ERROR
-            return Ending(EndedBy.CALLER, str(error), code)
+            return Ending(EndedBy.CALLER, str(error), code, kind)

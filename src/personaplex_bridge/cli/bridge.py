@@ -45,7 +45,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     settings = read_settings(
         {**environment(), **{name: value for name, value in given.items() if value is not None}}
     )
-    logs.configure(settings.log_level, settings.secrets)
+    logs.configure(settings.log_level, settings.secrets, settings.log_format)
     run(serve(settings))
     return 0
 
