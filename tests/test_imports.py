@@ -67,6 +67,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {"audio.hold"},
         {"aiohttp"},
     ),
+    "telemetry": (
+        BASE
+        | {"logs", "observing", "pool", "record", "web.forwarded", "web.observed"}
+        | {"__version__"},
+        {"aiohttp", "opentelemetry", "prometheus_client"},
+    ),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},

@@ -15,6 +15,7 @@ from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool, open_leases
+from personaplex_bridge.telemetry import telemetry
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
@@ -28,7 +29,8 @@ async def serve(settings: Settings) -> None:
     up to DRAIN_TIMEOUT; then return.
 
     Raises:
-        ConfigError: the address can't be listened on, or the Redis of LEASES_URL not be reached.
+        ConfigError: the address can't be listened on, the Redis of LEASES_URL can't be reached, or
+            traces are wanted without their packages.
         AudioError: RINGBACK or HOLD_SOUND is a file without usable sound.
         PersonaError: PERSONA or PERSONAS_FILE is not usable.
     """
@@ -43,8 +45,17 @@ async def serve(settings: Settings) -> None:
             standin = _own_standin(settings.personaplex_capacity)
             servers = (await stack.enter_async_context(standin),)
         pool = make_pool(settings, servers, persona.role, await open_leases(settings))
-        bridge = Bridge(settings, catalogue, pool, waiting_sound=sound, hold_sound=hold)
+        watch = await stack.enter_async_context(telemetry(settings))
+        bridge = Bridge(
+            settings,
+            catalogue,
+            pool,
+            observers=watch.observers,
+            waiting_sound=sound,
+            hold_sound=hold,
+        )
         app = bridge.application()
+        watch.add_to(app, bridge)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
