@@ -17,14 +17,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from personaplex_bridge import __version__
+from personaplex_bridge import __version__, logs
 from personaplex_bridge.errors import ConfigError, WrongValue
 from personaplex_bridge.observing import Answer, Observer, Webhook
 from personaplex_bridge.record import CallRecord
@@ -32,8 +34,8 @@ from personaplex_bridge.telemetry.labels import of_kind
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
@@ -49,6 +51,8 @@ CLOSE_TIMEOUT_S = 3.0
 
 FAULTLESS = (1000, 1001)
 """Close codes of streams that no fault has ended."""
+
+_log = logging.getLogger(logs.NAME)
 
 _CALL_SID = re.compile(r"CA[0-9a-f]{32}")
 _GOES_ON = frozenset({Answer.CONNECTED, Answer.QUEUED, Answer.HOLDING, Answer.LEFT_QUEUE})
@@ -182,6 +186,32 @@ class CallTraces(Observer):
         stream.end(end_ns)
 
 
+class _Told:
+    """An exporter that tells the log once when the collector is away, and once when it is back."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._is_away = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send spans. In the SDK's thread."""
+        result = self._exporter.export(spans)
+        if (result.name != "SUCCESS") is not self._is_away:
+            self._is_away = not self._is_away
+            level = logging.WARNING if self._is_away else logging.INFO
+            how = "takes no traces: they are lost" if self._is_away else "takes traces again"
+            _log.log(level, "the OpenTelemetry collector %s", how)
+        return result
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing waits here."""
+        return self._exporter.force_flush(timeout_millis)
+
+    def shutdown(self) -> None:
+        """Send no more, and end pauses between attempts."""
+        self._exporter.shutdown()
+
+
 class Traces:
     """The way of spans to a collector: a bounded queue, and a thread that empties it."""
 
@@ -196,8 +226,12 @@ class Traces:
             resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
         )
         self._exporter = exporter
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider.add_span_processor(BatchSpanProcessor(cast("SpanExporter", _Told(exporter))))
         self.observer = CallTraces(self._provider)
+
+    def flush(self) -> None:
+        """Send what waits, now. It may take long: not for the event loop."""
+        self._provider.force_flush()
 
     async def close(self) -> None:
         """Send what is left, for `CLOSE_TIMEOUT_S` at most."""
@@ -230,7 +264,11 @@ def open_traces(endpoint: str) -> Traces:
         allowed = "only with its packages: pip install 'personaplex-bridge[otel]'"
         wrong = WrongValue("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, allowed)
         raise ConfigError(wrong) from error
-    return Traces(OTLPSpanExporter(f"{endpoint}{TRACES_PATH}"))
+    traces = Traces(OTLPSpanExporter(f"{endpoint}{TRACES_PATH}"))
+    # It has told by now what is wrong with its variables. From here on it would say the same of
+    # each attempt and each span, while a collector is away; `_Told` says it once.
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    return traces
 
 
 def _end(call: _Call, end_ns: int) -> None:
