@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from personaplex_bridge import errors
+from personaplex_bridge.record import EndedBy
 
 OTHER = "other"
 
@@ -26,3 +27,11 @@ def _tree(error: type[errors.BridgeError]) -> Iterator[type[errors.BridgeError]]
 _WORDS = ("hung_up", "shutting_down", "longest_call", "internal_error")
 _CLASSES = tuple(error.__name__ for error in _tree(errors.BridgeError))
 _KINDS = {name: _HUMP.sub("_", name).lower() for name in (*_WORDS, *_CLASSES)}
+
+MODEL_ERRORS = tuple(of_kind(error.__name__) for error in _tree(errors.ModelError))
+REASONS = (
+    *((EndedBy.CALLER, kind) for kind in ("hung_up", "stream_error")),
+    *((EndedBy.MODEL, kind) for kind in MODEL_ERRORS),
+    *((EndedBy.BRIDGE, kind) for kind in ("shutting_down", "longest_call", "internal_error")),
+)
+"""How calls end."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from personaplex_bridge.observing import Observer, Refused, Webhook
-from personaplex_bridge.record import CallRecord, EndedBy
+from personaplex_bridge.record import CallRecord
 from personaplex_bridge.telemetry.buckets import (
     CALL_S,
     LAG_S,
@@ -23,7 +23,7 @@ from personaplex_bridge.telemetry.buckets import (
     SPEECH_S,
     Weighed,
 )
-from personaplex_bridge.telemetry.labels import of_kind
+from personaplex_bridge.telemetry.labels import MODEL_ERRORS, REASONS, of_kind
 
 PREFIX = "personaplex_bridge_"
 FRAME_S = 0.02
@@ -82,7 +82,8 @@ class CallMetrics(Observer):
             "Calls that are over, by whose doing it was and why.",
             ("ended_by", "reason"),
         )
-        self._calls.labels(EndedBy.CALLER, "hung_up")  # there from the beginning: rates need a 0
+        for how in REASONS:
+            self._calls.labels(*how)  # there from the beginning: the rate of a first one needs a 0
         self._begun = self._counter("calls_begun", "Calls whose stream was let in.")
         self._duration = self._histogram("call_duration_seconds", "Length of calls.", CALL_S)
         self._webhooks = self._counter(
@@ -131,6 +132,8 @@ class CallMetrics(Observer):
         self._failures = self._counter(
             "model_failures", "Times the model failed in a call, by the error.", ("error",)
         )
+        for error in MODEL_ERRORS:
+            self._failures.labels(error)
         self._recovery = self._histogram(
             "recovery_seconds", "How long calls were without a model until the next one.", SETUP_S
         )
