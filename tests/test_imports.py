@@ -69,7 +69,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "telemetry": (
         BASE
-        | {"logs", "observing", "pool", "record", "web.forwarded", "web.observed"}
+        | {"logs", "observing", "pool", "record", "web.forwarded", "web.observed", "web.paths"}
         | {"__version__"},
         {"aiohttp", "opentelemetry", "prometheus_client"},
     ),

@@ -23,7 +23,14 @@ from personaplex_bridge.telemetry.buckets import (
     SPEECH_S,
     Weighed,
 )
-from personaplex_bridge.telemetry.labels import MODEL_ERRORS, REASONS, of_kind
+from personaplex_bridge.telemetry.labels import (
+    ANSWERS,
+    MODEL_ERRORS,
+    REASONS,
+    RESERVATIONS,
+    of_kind,
+)
+from personaplex_bridge.web.paths import QUEUED_PATH
 
 PREFIX = "personaplex_bridge_"
 FRAME_S = 0.02
@@ -89,6 +96,9 @@ class CallMetrics(Observer):
         self._webhooks = self._counter(
             "webhooks", "Webhooks of Twilio's, by what they were answered.", ("path", "answer")
         )
+        for path, answers in ANSWERS.items():
+            for answer in answers:
+                self._webhooks.labels(path, answer)
         self._answer = self._histogram(
             "webhook_seconds", "Time until a webhook was answered.", REQUEST_S
         )
@@ -103,12 +113,16 @@ class CallMetrics(Observer):
             REQUEST_S,
             ("outcome",),
         )
+        for outcome in RESERVATIONS:
+            self._reserve.labels(outcome)
         self._queue = self._histogram(
             "queue_seconds",
             "How long callers have held, by what came then.",
             QUEUE_S,
             ("answer",),
         )
+        for answer in ANSWERS[QUEUED_PATH]:
+            self._queue.labels(answer)
         self._ready = self._histogram(
             "setup_seconds", "From a stream's start to the model being ready.", SETUP_S
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
 
 from personaplex_bridge.observing import Refused
 from personaplex_bridge.telemetry.metrics import CallMetrics
@@ -17,6 +19,20 @@ from personaplex_bridge.web.forwarded import FOR_HEADER, HOST_HEADER, PROTO_HEAD
 from personaplex_bridge.web.observed import REFUSED
 
 METRICS_PATH = "/metrics"
+
+
+class _WithoutCreated:
+    """A registry, less the moments at which counters were made: they would double what is told, and
+    prometheus_client has but one switch for a whole process.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
+            yield metric
 
 
 class MetricsPage:
@@ -54,7 +70,8 @@ class MetricsPage:
         for record in self._bridge.counted():
             self._metrics.count(record)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        body = encode(cast("CollectorRegistry", _WithoutCreated(self._registry)))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     def _may_read(self, request: web.Request) -> bool:
         told = set(request.headers)
