@@ -6,6 +6,7 @@ Time is the running loop's: virtual in tests that are `in_virtual_time`, the wal
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -88,9 +89,10 @@ async def bridge_to(
     catalogue: Catalogue | None = None,
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
+    watched: bool = False,
 ) -> AsyncIterator[Line]:
-    """A bridge to the model servers at a URL or several, with the metrics that the settings want;
-    without WARM_LINES no line is warm.
+    """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm. If
+    `watched`, with the metrics and traces that the settings want.
     """
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
@@ -101,18 +103,20 @@ async def bridge_to(
         [ServerAddress(url, settings.personaplex_capacity) for url in servers],
         catalogue.get(settings.persona).role,
     )
-    async with telemetry(settings) as watch:
+    async with contextlib.AsyncExitStack() as stack:
+        watch = await stack.enter_async_context(telemetry(settings)) if watched else None
         bridge = Bridge(
             settings,
             catalogue,
             pool,
             records.put_nowait,
-            observers=watch.observers,
+            observers=watch.observers if watch else (),
             waiting_sound=waiting_sound,
             clock=clock,
         )
         app = bridge.application()
-        watch.add_to(app, bridge)
+        if watch is not None:
+            watch.add_to(app, bridge)
         async with hosted(app, HOST, 0, settings.max_header_bytes) as port:
             yield Line(port, bridge, pool, records)
 
@@ -133,11 +137,12 @@ async def full_line(
     settings: Settings | None = None,
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
+    watched: bool = False,
 ) -> AsyncIterator[tuple[Line, ModelServer]]:
     """A bridge to the model's stand-in."""
     async with (
         standin(options, clock) as (url, model),
-        bridge_to(url, settings, clock=clock, waiting_sound=waiting_sound) as line,
+        bridge_to(url, settings, clock=clock, waiting_sound=waiting_sound, watched=watched) as line,
     ):
         yield line, model
 

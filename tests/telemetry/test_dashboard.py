@@ -16,8 +16,9 @@ import yaml
 
 from personaplex_bridge.simulator.caller import CallPlan
 from personaplex_bridge.simulator.model import ModelOptions
-from tests.live.harness import full_line, speech
+from tests.live.harness import speech
 from tests.telemetry.scraped import Scrape, scrape
+from tests.telemetry.watched import full_line
 from tests.virtual import run_cleanly
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

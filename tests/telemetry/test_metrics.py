@@ -24,8 +24,6 @@ from tests.live.harness import (
     CALL_SID,
     COLD,
     HOST,
-    bridge_to,
-    full_line,
     in_conversation,
     raw_model,
     raw_twilio,
@@ -34,6 +32,7 @@ from tests.live.harness import (
 )
 from tests.live.test_recovery import Models
 from tests.telemetry.scraped import OPENMETRICS, Scrape, ask, read, scrape
+from tests.telemetry.watched import bridge_to, full_line
 from tests.virtual import in_virtual_time
 
 REPEAT = ModelOptions(prompt_ms=300)

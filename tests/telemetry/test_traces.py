@@ -18,9 +18,10 @@ from personaplex_bridge.simulator.caller import CallPlan
 from personaplex_bridge.simulator.model import ModelOptions
 from personaplex_bridge.telemetry import traces
 from personaplex_bridge.telemetry.traces import CLOSE_TIMEOUT_S, MAX_CALLS, Traces, open_traces
-from tests.live.harness import COLD, bridge_to, full_line, raw_model, speech
+from tests.live.harness import COLD, raw_model, speech
 from tests.live.test_recovery import Models
 from tests.telemetry.collector import Collector, Span, collecting
+from tests.telemetry.watched import bridge_to, full_line
 
 SID = "CA" + "7" * 32
 QUICK = ModelOptions(prompt_ms=100)
