@@ -36,15 +36,17 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"numpy", "opuslib", "pyogg", "soundfile", "soxr", "webrtcvad"},
     ),
     "personas": ({"errors", "config", "personaplex.voices", "twilio.twiml"}, set()),
+    "recording": (BASE | {"audio", "logs"}, {"numpy"}),
     "hearing": (BASE | WIRE, set()),
-    "speaking": (BASE | WIRE, set()),
+    "speaking": (BASE | WIRE | {"recording.tape"}, set()),
     "accounts": ({"audio", "record", "hearing", "speaking"}, set()),
     "recovery": ({"errors", "personaplex.voices"}, set()),
     "conversation": (BASE | WIRE | {"logs", "record", "hearing", "speaking"}, set()),
     "session": (
         BASE
         | WIRE
-        | {"accounts", "conversation", "hearing", "logs", "personas", "record", "recovery"}
+        | {"accounts", "conversation", "hearing", "logs", "personas", "record", "recording"}
+        | {"recovery"}
         | {"speaking"},
         set(),
     ),
@@ -59,6 +61,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "observing",
             "personas",
             "record",
+            "recording.recorder",
             "session",
             "pool",
             "twilio",
@@ -86,6 +89,7 @@ ABOVE = {
 SYNCHRONOUS = {
     *(
         "audio",
+        "recording.tape",
         "personas",
         "pool.health",
         "pool.usual",

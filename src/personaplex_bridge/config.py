@@ -105,6 +105,11 @@ class Settings:
     barge_in: bool = True
     ringback: str | Path | None = "us"
     """What callers hear until the model is ready: a country, a sound file, or nothing."""
+    recording: bool = False
+    recordings_folder: Path = Path("recordings")
+    recording_days: int = 30
+    recording_words: str | None = "This call is recorded."
+    """None: callers are not told by us."""
     log_level: str = "INFO"
     log_format: LogFormat = "text"
     metrics_allow: tuple[Network, ...] | None = LOOPBACK_NETWORKS
@@ -212,6 +217,12 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         cushion=get("CUSHION", values.flag, defaults.cushion),
         barge_in=get("BARGE_IN", values.flag, defaults.barge_in),
         ringback=get("RINGBACK", _ringback, defaults.ringback),
+        recording=get("RECORDING", values.flag, defaults.recording),
+        recordings_folder=get("RECORDINGS_FOLDER", values.folder, defaults.recordings_folder),
+        recording_days=get("RECORDING_DAYS", values.integer(1, 36_500), defaults.recording_days),
+        recording_words=get(
+            "RECORDING_WORDS", values.or_off(values.words), defaults.recording_words
+        ),
         log_level=get("LOG_LEVEL", values.choice(LOG_LEVELS), defaults.log_level),
         log_format=get("LOG_FORMAT", values.choice(LOG_FORMATS), defaults.log_format),
         metrics_allow=get(

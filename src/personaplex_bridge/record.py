@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from statistics import median
 
 MAX_WORDS = 20_000
@@ -155,6 +156,8 @@ class CallRecord:
     gap_ms: int = 0
     """How long that was in all."""
 
+    recording: Path | None = None
+    """Where it is, or will be in a moment; there is none if the disk was full."""
     keys: str = ""
     """DTMF digits, in order."""
     words: deque[Word] = field(default_factory=lambda: deque(maxlen=MAX_WORDS))

@@ -15,6 +15,7 @@ from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool, open_leases
+from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.telemetry import telemetry
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
@@ -46,6 +47,10 @@ async def serve(settings: Settings) -> None:
             servers = (await stack.enter_async_context(standin),)
         pool = make_pool(settings, servers, persona.role, await open_leases(settings))
         watch = await stack.enter_async_context(telemetry(settings))
+        recorder = None
+        if settings.recording:
+            recorder = Recorder(settings.recordings_folder, settings.recording_days)
+            await stack.enter_async_context(recorder.running())
         bridge = Bridge(
             settings,
             catalogue,
@@ -53,6 +58,7 @@ async def serve(settings: Settings) -> None:
             observers=watch.observers,
             waiting_sound=sound,
             hold_sound=hold,
+            recorder=recorder,
         )
         app = bridge.application()
         watch.add_to(app, bridge)

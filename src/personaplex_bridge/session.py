@@ -21,6 +21,7 @@ from personaplex_bridge.logs import Log
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.personas import Choice
 from personaplex_bridge.record import CallRecord, EndedBy, Ending, Failure, Interruption
+from personaplex_bridge.recording.recorder import Recording
 from personaplex_bridge.recovery import Recovery, with_recap
 from personaplex_bridge.speaking import Speaking
 from personaplex_bridge.twilio.inbound import Dtmf, Mark, Media, Start, Stop
@@ -35,6 +36,9 @@ NORMAL, GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
 
 Admit = Callable[[Start], Choice]
 """Lets a call in and says who the model is to be; raises StreamError if it isn't let in."""
+
+Record = Callable[[str, Log], Recording]
+"""Begins the recording of a call, by its SID."""
 
 OnRecord = Callable[[CallRecord], None]
 
@@ -64,6 +68,7 @@ class BridgeSession:
         *,
         on_begin: OnRecord = lambda _record: None,
         waiting_sound: bytes | None = None,
+        begin_recording: Record | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.record = CallRecord()
@@ -72,6 +77,8 @@ class BridgeSession:
         self._connect = connect
         self._admit = admit
         self._waiting_sound = waiting_sound
+        self._begin_recording = begin_recording
+        self._recording: Recording | None = None
         self._settings = settings
         self._log = log
         self._clock = clock
@@ -128,6 +135,10 @@ class BridgeSession:
         self.record.call_sid, self.record.stream_sid = start.call_sid, start.stream_sid
         self.record.persona = choice.persona
         self._log.info("call begins: %.40r, persona %s", start.call_sid, choice.persona)
+        if self._begin_recording is not None:
+            self._recording = self._begin_recording(start.call_sid, self._log)
+            self._speaking.tape = self._recording.tape
+            self.record.recording = self._recording.path
         self._on_begin(self.record)
         return choice
 
@@ -155,6 +166,8 @@ class BridgeSession:
     def _hear(self, media: Media) -> Verdict | None:
         """Take the caller's audio; what it means for the model's, if that can be told now."""
         now_s, barge_in, verdict = self._clock.now(), self._barge_in, None
+        if self._recording is not None:
+            self._recording.tape.hear(media.timestamp_ms, media.payload, now_s)
         ready = self._is_ready.is_set()
         voiced = self._hearing.hear(media.timestamp_ms, media.payload, now_s)
         for number, has_voice in enumerate(voiced, start=1):
@@ -300,6 +313,8 @@ class BridgeSession:
     def _finish(self, ending: Ending) -> None:
         record = self.count()
         record.ending = ending
+        if self._recording is not None:
+            self._recording.close(self._clock.now())
         level = logging.INFO if ending.close_code in (NORMAL, GOING_AWAY) else logging.WARNING
         self._log.log(level, "%s", record.summary())
 

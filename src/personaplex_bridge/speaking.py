@@ -11,6 +11,7 @@ from personaplex_bridge.audio.playout import CHUNK_FRAMES, LEAD_MS, Playout
 from personaplex_bridge.audio.tones import recovery_chime
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.config import Settings
+from personaplex_bridge.recording.tape import Tape
 from personaplex_bridge.twilio.stream import MediaStream
 
 RING_AFTER_S = 0.1
@@ -33,6 +34,8 @@ class Speaking:
         """Frames of the model's, 20 ms each."""
         self.ringing_frames = 0
         """Frames of the sounds while there was no model."""
+        self.tape: Tape | None = None
+        """Records what the phone plays."""
         self._stream = stream
         self._clock = clock
         self._due = asyncio.Event()
@@ -71,7 +74,7 @@ class Speaking:
     async def clear(self) -> None:
         """Let the caller hear nothing of what waits."""
         if self.playout.clear(self._clock.now()):
-            await self._stream.clear()
+            await self._clear_phone()
 
     async def flush(self) -> None:
         """Send what is due now; what isn't is left to `play`."""
@@ -118,10 +121,18 @@ class Speaking:
             await self._clock.happens(ready, now_s + max(0.0, ahead_ms / 1000))
         if phone.waiting_ms(self._clock.now()) > 0:
             phone.cleared(self._clock.now())
-            await self._stream.clear()
+            await self._clear_phone()
+
+    async def _clear_phone(self) -> None:
+        if self.tape is not None:
+            self.tape.clear(self._clock.now())
+        await self._stream.clear()
 
     async def _send(self, media: bytes) -> None:
-        mark = self.playout.phone.sent(len(media) // FRAME_BYTES * FRAME_MS, self._clock.now())
+        now_s = self._clock.now()
+        if self.tape is not None:
+            self.tape.play(media, self.playout.phone.waiting_ms(now_s), now_s)
+        mark = self.playout.phone.sent(len(media) // FRAME_BYTES * FRAME_MS, now_s)
         await self._stream.play(media)
         if mark is not None:
             await self._stream.mark(mark)

@@ -190,6 +190,19 @@ def existing_file(value: str) -> Path:
     return path
 
 
+def folder(value: str) -> Path:
+    """The path of a folder that is there or can be made."""
+    allowed = "the path of a folder"
+    try:
+        path = Path(value).expanduser()
+        is_something_else = path.exists() and not path.is_dir()
+    except (OSError, RuntimeError):
+        raise ValueError(allowed) from None
+    if is_something_else:
+        raise ValueError(allowed)
+    return path
+
+
 def public_url(value: str) -> str:
     """Scheme and host as Twilio sees them, without a trailing slash."""
     allowed = "https://host (Twilio needs TLS; http only for this machine), without path or query"

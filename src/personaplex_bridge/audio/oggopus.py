@@ -14,9 +14,11 @@ HEAD_MAGIC = b"OpusHead"
 TAGS_MAGIC = b"OpusTags"
 
 
-def opus_head(pre_skip: int, input_rate_hz: int) -> bytes:
-    """The identification header of a mono stream; `pre_skip` in samples at 48 kHz (section 5.1)."""
-    return HEAD_MAGIC + struct.pack("<BBHIhB", 1, 1, pre_skip, input_rate_hz, 0, 0)
+def opus_head(pre_skip: int, input_rate_hz: int, channels: int = 1) -> bytes:
+    """The identification header of a mono or stereo stream; `pre_skip` in samples at 48 kHz
+    (section 5.1).
+    """
+    return HEAD_MAGIC + struct.pack("<BBHIhB", 1, channels, pre_skip, input_rate_hz, 0, 0)
 
 
 def opus_tags(vendor: str) -> bytes:
@@ -37,11 +39,17 @@ class OggOpusWriter:
     """
 
     def __init__(
-        self, *, serial: int, pre_skip: int, input_rate_hz: int, frame_samples: int
+        self,
+        *,
+        serial: int,
+        pre_skip: int,
+        input_rate_hz: int,
+        frame_samples: int,
+        channels: int = 1,
     ) -> None:
         self._ogg = OggWriter(serial)
         self._pre_skip = pre_skip
-        self._head = opus_head(pre_skip, input_rate_hz)
+        self._head = opus_head(pre_skip, input_rate_hz, channels)
         self._frame_samples = frame_samples
         self._position = 0
 

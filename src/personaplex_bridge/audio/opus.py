@@ -60,7 +60,9 @@ class Application(IntEnum):
 
 
 class OpusEncoder:
-    """Samples at `sample_rate_hz` to packets of `frame_ms` (20, 40, 60, 80, 100 or 120)."""
+    """Samples at `sample_rate_hz` to packets of `frame_ms` (20, 40, 60, 80, 100 or 120). Those of
+    two channels alternate: left, right, left.
+    """
 
     def __init__(
         self,
@@ -70,17 +72,18 @@ class OpusEncoder:
         bitrate: int,
         complexity: int,
         frame_ms: int = 20,
+        channels: int = 1,
     ) -> None:
         self.samples_per_frame = sample_rate_hz * frame_ms // 1000
         self._state = opuslib.api.encoder.libopus_create(
-            sample_rate_hz, 1, int(application), ctypes.byref(ctypes.c_int())
+            sample_rate_hz, channels, int(application), ctypes.byref(ctypes.c_int())
         )
         if not self._state:
             raise OpusError(f"no encoder at {sample_rate_hz} Hz")
         weakref.finalize(self, opuslib.api.encoder.destroy, self._state)
         self._set(opuslib.constants.SET_BITRATE_REQUEST, bitrate)
         self._set(opuslib.constants.SET_COMPLEXITY_REQUEST, complexity)
-        self._pcm = np.zeros(self.samples_per_frame, np.int16)
+        self._pcm = np.zeros(channels * self.samples_per_frame, np.int16)
         self._pcm_pointer = self._pcm.ctypes.data_as(_c_int16_pointer)
         self._packet = ctypes.create_string_buffer(MAX_PACKET_BYTES)
         self._packet_address = ctypes.addressof(self._packet)
@@ -94,14 +97,14 @@ class OpusEncoder:
         return samples.value
 
     def encode(self, pcm: Pcm) -> bytes:
-        """One frame of exactly `samples_per_frame` samples to one packet; silence too.
+        """One frame of exactly `samples_per_frame` samples (a channel) to one packet; silence too.
 
         Raises:
             OpusError: libopus refused.
         """
         self._pcm[:] = pcm
         size = opuslib.api.encoder.libopus_encode(
-            self._state, self._pcm_pointer, len(self._pcm), self._packet, MAX_PACKET_BYTES
+            self._state, self._pcm_pointer, self.samples_per_frame, self._packet, MAX_PACKET_BYTES
         )
         _check(size, "encode")
         return ctypes.string_at(self._packet_address, size)

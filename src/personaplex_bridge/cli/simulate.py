@@ -164,6 +164,9 @@ def _add_demo(commands: Any) -> None:
         metavar="FOLDER",
         help="where to write (default %(default)s)",
     )
+    parser.add_argument(
+        "--record", action="store_true", help="record it as RECORDING=yes does: recording.opus"
+    )
     _add_model_options(parser)
     flags.add_seed(parser)
     flags.add_model_faults(parser)
@@ -221,7 +224,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         print(f"Calling the bridge on this machine; the caller plays {sound.name}.")
         print(f"The model is a stand-in: {_WHAT_IT_DOES[arguments.behave]}.")
         call = flags.call_faults(arguments)
-        options = DemoOptions(sound, arguments.out, arguments.repeat, model, call)
+        options = DemoOptions(sound, arguments.out, arguments.repeat, model, call, arguments.record)
         result = run(run_demo(options, settings))
     print()
     print("\n".join(f"  {line}" for line in report_lines(result)))

@@ -24,6 +24,7 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool
 from personaplex_bridge.record import CallRecord, phrases
+from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.simulator.alignment import Match, find_speech
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.conversation import ModelSession
@@ -53,6 +54,8 @@ class DemoOptions:
     repeat: int = 1
     model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
     faults: CallFaults = NO_CALL_FAULTS
+    record: bool = False
+    """As RECORDING=yes does, into the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,9 @@ async def run_demo(options: DemoOptions, settings: Settings) -> DemoResult:
     speech = read_as_mulaw(options.sound, options.repeat)
     options.folder.mkdir(parents=True, exist_ok=True)
     result = await _call(speech, options, settings)
+    if (recording := result.record.recording) is not None:
+        recording.replace(options.folder / "recording.opus")
+        recording.parent.rmdir()
     _write_folder(options.folder, result)
     return result
 
@@ -93,12 +99,24 @@ async def _call(speech: bytes, options: DemoOptions, settings: Settings) -> Demo
     catalogue = load_catalogue(settings.personas_file)
     persona = catalogue.get(settings.persona)
     sound = waiting_sound(settings.ringback)
-    async with hosted(model.application(), HOST, 0) as model_port:
+    async with contextlib.AsyncExitStack() as stack:
+        model_port = await stack.enter_async_context(hosted(model.application(), HOST, 0))
         # As `serve` makes them, but for the address. The call comes at once: a line that is to be
         # warm is so only if the model takes in its prompts faster than the phone connects.
         server = ServerAddress(f"ws://{HOST}:{model_port}{CHAT_PATH}")
         pool = make_pool(settings, [server], persona.role)
-        bridge = Bridge(settings, catalogue, pool, over.set_result, waiting_sound=sound)
+        recorder = None
+        if options.record:
+            recorder = Recorder(options.folder, settings.recording_days)
+            await stack.enter_async_context(recorder.running())
+        bridge = Bridge(
+            settings,
+            catalogue,
+            pool,
+            over.set_result,
+            waiting_sound=sound,
+            recorder=recorder,
+        )
         async with hosted(bridge.application(), HOST, 0) as port:
             url = f"http://{HOST}:{port}{WEBHOOK_PATH}"
             phone = PhoneCall(CallPlan(url, speech, patience_s=PATIENCE_S, faults=options.faults))

@@ -39,8 +39,14 @@ class Words:
     language: str = "en-US"
 
 
-def connect_stream(url: str, parameters: Mapping[str, str], action: str | None = None) -> str:
-    """Connect the call to the media socket at `url`; Twilio asks `action` once that is closed.
+def connect_stream(
+    url: str,
+    parameters: Mapping[str, str],
+    action: str | None = None,
+    words: Words | None = None,
+) -> str:
+    """Connect the call to the media socket at `url`, with a word before; Twilio asks `action` once
+    that is closed.
 
     Raises:
         ValueError: the URL has a query, or a parameter is too long to travel.
@@ -53,7 +59,7 @@ def connect_stream(url: str, parameters: Mapping[str, str], action: str | None =
         if not fits_parameter(name, value):
             raise ValueError(f"parameter {name!r} is longer than {MAX_PARAMETER_CHARS} characters")
         stream.parameter(name=name, value=value)
-    response = VoiceResponse()
+    response = _saying(words)
     response.append(connect)
     response.hangup()
     return str(response)

@@ -50,7 +50,10 @@ class Answers:
         if self._tickets is not None:
             parameters[TOKEN_PARAMETER] = self._tickets.issue(call, choice.parameters)
         stream_url = self._access.stream_base(request) + STREAM_PATH
-        document = twiml.connect_stream(stream_url, parameters, self._url(request, AFTER_PATH))
+        settings, action = self._settings, self._url(request, AFTER_PATH)
+        told = settings.recording_words if settings.recording else None
+        words = None if told is None else self._words(told)
+        document = twiml.connect_stream(stream_url, parameters, action, words)
         return _xml(document, Answer.CONNECTED)
 
     def busy(self, request: web.Request, choice: Choice, status: str) -> web.Response:

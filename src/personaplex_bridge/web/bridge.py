@@ -22,6 +22,7 @@ from personaplex_bridge.observing import Observer, Refused, Several
 from personaplex_bridge.personas import Catalogue, Choice, choose
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord, Ending
+from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.session import BridgeSession
 from personaplex_bridge.twilio.inbound import Start
 from personaplex_bridge.twilio.stream import MediaStream
@@ -76,6 +77,7 @@ class Bridge:
         observers: Sequence[Observer] = (),
         waiting_sound: bytes | None = None,
         hold_sound: HoldSound | None = None,
+        recorder: Recorder | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
@@ -97,6 +99,7 @@ class Bridge:
         )
         self._on_call_over = on_call_over
         self._waiting_sound = waiting_sound
+        self._recorder = recorder
         self._clock = clock
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
@@ -226,6 +229,7 @@ class Bridge:
             log,
             on_begin=self._observer.call_begins,
             waiting_sound=self._waiting_sound,
+            begin_recording=None if self._recorder is None else self._recorder.begin,
             clock=self._clock,
         )
         task = asyncio.current_task()
