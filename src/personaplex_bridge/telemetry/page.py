@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Sequence
 from typing import cast
 
@@ -15,7 +14,7 @@ from personaplex_bridge.observing import Refused
 from personaplex_bridge.telemetry.metrics import CallMetrics
 from personaplex_bridge.telemetry.state import Watched
 from personaplex_bridge.values import Network
-from personaplex_bridge.web.forwarded import FOR_HEADER, HOST_HEADER, PROTO_HEADER, Proxies
+from personaplex_bridge.web.forwarded import Proxies
 from personaplex_bridge.web.observed import REFUSED
 
 METRICS_PATH = "/metrics"
@@ -74,11 +73,5 @@ class MetricsPage:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     def _may_read(self, request: web.Request) -> bool:
-        told = set(request.headers)
-        if FOR_HEADER not in told and {HOST_HEADER, PROTO_HEADER, "Forwarded"} & told:
-            return False  # from a proxy that doesn't tell for whom
-        try:
-            client = ipaddress.ip_address(self._proxies.client_of(request))
-        except ValueError:  # a Unix socket's
-            return False
-        return any(client in network for network in self._allowed)
+        client = self._proxies.certain_client_of(request)
+        return client is not None and any(client in network for network in self._allowed)

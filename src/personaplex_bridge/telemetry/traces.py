@@ -79,6 +79,10 @@ class CallTraces(Observer):
         self._tracer = provider.get_tracer(NAME, __version__)
         self._calls: dict[str, _Call] = {}  # the oldest first
 
+    def __len__(self) -> int:
+        """How many calls are remembered."""
+        return len(self._calls)
+
     def webhook_answered(self, webhook: Webhook) -> None:
         """See `Observer`."""
         if webhook.answer is Answer.HOLDING or not _CALL_SID.fullmatch(webhook.call_sid):

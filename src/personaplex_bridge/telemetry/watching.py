@@ -61,6 +61,7 @@ async def telemetry(settings: Settings) -> AsyncIterator[Telemetry]:
             traces = open_traces(settings.otlp_endpoint)
             watch.observers.append(traces.observer)
             stack.push_async_callback(traces.close)
-        measuring = asyncio.create_task(watch.loop_delay.run(), name="loop-delay")
-        stack.callback(measuring.cancel)
+        if settings.metrics_allow is not None:
+            measuring = asyncio.create_task(watch.loop_delay.run(), name="loop-delay")
+            stack.callback(measuring.cancel)
         yield watch
