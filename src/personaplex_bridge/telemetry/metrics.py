@@ -210,8 +210,9 @@ class CallMetrics(Observer):
         counted = self._counted.setdefault(id(record), _Counted([0.0] * len(self._figures)))
         for number, (counter, figure) in enumerate(self._figures):
             value = figure(record)
-            counter.inc(max(0.0, value - counted.figures[number]))
-            counted.figures[number] = max(value, counted.figures[number])
+            if value > counted.figures[number]:
+                counter.inc(value - counted.figures[number])
+                counted.figures[number] = value
         self._count_moments(record, counted)
         self._count_failures(record, counted)
         self._count_lag(counted, "uplink", record.uplink_lag.times)
