@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import datetime
 import json
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import fidelity, gate, history, load, machine, table, timing
+from benchmarks import fidelity, gate, history, load, machine, relay, table, timing
 from benchmarks.load import Load
 from benchmarks.sounds import shipped_speech
 
 ROOT = Path(__file__).resolve().parent.parent
 
-WHAT = ("load", "fidelity", "timing", "gate", "history", "table")
+WHAT = ("load", "fidelity", "timing", "gate", "history", "relay", "table")
 
 _DESCRIPTION = """\
 load       cost (core share, memory) and added delay of the bridge at 1, 10 and 50 calls,
@@ -28,6 +29,7 @@ gate       what the noise gate silences and loses in four noises, its cost, and 
            detectors it was chosen from
 history    searches of 100,000 calls in SQLite and in PostgreSQL, and what writing does to the
            event loop
+relay      what the gate in front of a model server costs, and how much later frames come for it
 table      only write the README's table anew from the results there are
 """
 
@@ -62,6 +64,9 @@ def main() -> None:
         _write(arguments.results / "gate.json", gate.measure(sounds))
     if "history" in what:
         _write(arguments.results / "history.json", history.measure())
+    if "relay" in what:
+        result = asyncio.run(relay.measure(arguments.seconds, sounds[0]))
+        _write(arguments.results / "relay.json", result)
     table.write_into(ROOT / "README.md", arguments.results)
     print(table.render(arguments.results))
 

@@ -21,6 +21,7 @@ VARIABLES = {
     "PUBLIC_URL": "public_urls",
     "PERSONAPLEX_URL": "personaplex_servers",
     "PERSONAPLEX_TLS_VERIFY": "personaplex_tls_verify",
+    "PERSONAPLEX_TOKEN": "personaplex_token",
     "PERSONAPLEX_CAPACITY": "personaplex_capacity",
     "HANDSHAKE_TIMEOUT": "handshake_timeout_s",
     "PERSONA": "persona",
@@ -40,6 +41,9 @@ VARIABLES = {
     "RECORDING_DAYS": "recording_days",
     "RECORDING_WORDS": "recording_words",
     "LOG_LEVEL": "log_level",
+    "LOG_FORMAT": "log_format",
+    "METRICS_ALLOW": "metrics_allow",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "otlp_endpoint",
     "TWILIO_ACCOUNT_SID": "twilio_account_sid",
     "TWILIO_AUTH_TOKEN": "twilio_auth_tokens",
     "TRUSTED_PROXIES": "trusted_proxies",
@@ -76,7 +80,10 @@ VARIABLES = {
     "STATE_DIR": "state_dir",
 }
 """Every variable, and the setting it gives."""
-SECRET = {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "DATABASE_URL", "HISTORY_KEY"}
+SECRET = {
+    *("TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "PERSONAPLEX_TOKEN"),
+    *("DATABASE_URL", "HISTORY_KEY"),
+}
 
 
 def test_every_setting_has_its_variable() -> None:
@@ -109,6 +116,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("PERSONAPLEX_TLS_VERIFY", "No", False),
     ("PERSONAPLEX_TLS_VERIFY", "off", False),
     ("PERSONAPLEX_TLS_VERIFY", "0", False),
+    ("PERSONAPLEX_TOKEN", "f00d-beef.x", "f00d-beef.x"),
     ("PERSONAPLEX_CAPACITY", "1", 1),
     ("PERSONAPLEX_CAPACITY", "1000", 1000),
     ("HANDSHAKE_TIMEOUT", "0.1", 0.1),
@@ -150,6 +158,11 @@ GOOD: list[tuple[str, str, object]] = [
     ("RECORDING_WORDS", "Hello.", "Hello."),
     ("LOG_LEVEL", "debug", "DEBUG"),
     ("LOG_LEVEL", "ERROR", "ERROR"),
+    ("LOG_FORMAT", "JSON", "json"),
+    ("METRICS_ALLOW", "off", None),
+    ("METRICS_ALLOW", "10.0.0.7, fd00::/8", (ip_network("10.0.0.7"), ip_network("fd00::/8"))),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/", "http://collector:4318"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c.example/otlp", "https://c.example/otlp"),
     ("TWILIO_ACCOUNT_SID", SID, SID),
     ("TWILIO_AUTH_TOKEN", TOKEN, (TOKEN,)),
     ("TWILIO_AUTH_TOKEN", f"{TOKEN}, {SID}", (TOKEN, SID)),
@@ -236,6 +249,29 @@ def test_personaplex_url_behind_a_prefix(path: str) -> None:
     assert settings.servers == (ServerAddress(f"wss://{SERVER}/pod-7/api/chat", 1),)
 
 
+@pytest.mark.parametrize(
+    ("url", "overheard"),
+    [
+        ("ws://gpu.example.com:8998", True),
+        ("http://8.8.8.8", True),
+        ("wss://gpu.example.com", False),
+        ("ws://127.0.0.1:8998", False),
+        ("ws://[::1]:8998", False),
+        ("ws://localhost", False),
+        ("ws://10.0.0.7", False),
+        ("ws://192.168.1.2", False),
+        ("ws://model:8998", False),
+        ("ws://gpu.internal", False),
+    ],
+)
+def test_a_token_in_plain_text_is_noticed(url: str, overheard: bool) -> None:
+    settings = read_settings({"PERSONAPLEX_URL": url, "PERSONAPLEX_TOKEN": "t0ken"})
+    assert bool(settings.overheard) == overheard
+    assert not read_settings({"PERSONAPLEX_URL": url}).overheard
+    assert "t0ken" not in repr(settings)
+    assert settings.secrets == ("t0ken",)
+
+
 def test_several_model_servers_and_what_each_can_hold() -> None:
     settings = read_settings(
         {
@@ -294,6 +330,7 @@ BAD: list[tuple[str, str, str]] = [
     ("PERSONAPLEX_URL", "ftp://host", "/api/chat"),
     ("PERSONAPLEX_URL", "ws://host/api/chat?seed=1", "no query"),
     ("PERSONAPLEX_TLS_VERIFY", "perhaps", "yes or no"),
+    *(("PERSONAPLEX_TOKEN", value, "one token") for value in ["a b", "a,b", "t\u00f6ken"]),
     *(("PERSONAPLEX_CAPACITY", value, "from 1 to 1000") for value in [*NUMBERS, "0", "1001"]),
     *(
         ("HANDSHAKE_TIMEOUT", value, "seconds from 0.1 to 600")
@@ -326,6 +363,12 @@ BAD: list[tuple[str, str, str]] = [
     *(("TRUSTED_PROXIES", value, "10.0.0.0/8") for value in ["proxy", "10.0.0.0/33", "::g"]),
     *(("LEASES_URL", value, "redis://host") for value in ["localhost", "http://h", "redis://"]),
     *(("LEASE_TTL", value, "from 2 to 300") for value in ["1", "301"]),
+    ("LOG_FORMAT", "xml", "text, json"),
+    *(("METRICS_ALLOW", value, "off, or addresses") for value in ["open", "yes", "10.0.0.0/33"]),
+    *(
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", value, "http:// or https://")
+        for value in ["collector:4318", "grpc://c:4317", "http://me:word@c", "http://c?a=1"]
+    ),
     ("WHEN_BUSY", "hold", "queue, reject, forward, voicemail"),
     ("FALLBACK", "queue", "hangup, forward, voicemail"),
     *(("FORWARD_TO", value, "+15550100") for value in ["5550100", "+1", "tel:1", "sip:", "+1 555"]),

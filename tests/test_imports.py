@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "logs": (set(), set()),
     "signals": (set(), set()),
     "memory": (set(), set()),
+    "findings": (set(), set()),
     "record": (set(), set()),
     "callers": ({"clock"}, set()),
     "history": (BASE | {"callers", "logs", "observing", "record"}, {"orjson", "sqlalchemy"}),
@@ -57,6 +58,13 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "pool": (BASE | {"logs", "personaplex"}, set()),
     "pool.probing": (BASE, {"aiohttp"}),
     "pool.redis_leases": (BASE | {"logs"}, {"redis"}),
+    # Of the web's rooms only the hosting of an application: the gate's image has no other packages.
+    "gate": (
+        BASE - {"config"}
+        | {"logs", "signals", "personaplex.voices", "personaplex.messages", "runpod.api"}
+        | {"web.hosting"},
+        {"aiohttp"},
+    ),
     "web": (
         BASE
         | {
@@ -75,6 +83,17 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {"audio.hold"},
         {"aiohttp"},
     ),
+    "runpod": ({"errors", "values", "reading", "logs"}, {"aiohttp"}),
+    "simulator.runpod.openapi": ({"errors"}, {"aiohttp", "jsonschema"}),
+    "numbers": (BASE | {"findings", "twilio", "web.paths"}, {"aiohttp", "orjson", "twilio"}),
+    "dev": (BASE, {"aiohttp", "orjson", "ngrok"}),
+    "dev.chain": (BASE | {"findings", "logs", "numbers"}, set()),
+    "telemetry": (
+        BASE
+        | {"logs", "observing", "pool", "record", "web.forwarded", "web.observed", "web.paths"}
+        | {"__version__"},
+        {"aiohttp", "opentelemetry", "prometheus_client"},
+    ),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},
@@ -82,8 +101,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 }
 # The console command and what it runs put everything together.
 ABOVE = {
-    *("cli", "cli.bridge", "cli.common", "cli.history", "cli.simulate", "cli.types"),
-    *("doctor", "serve", "simulator.demo", "__main__", ""),
+    *("cli", "cli.bridge", "cli.common", "cli.dev", "cli.env_file", "cli.gate"),
+    *("cli.history", "cli.rehearse", "cli.renting", "cli.runpod", "cli.simulate"),
+    *("cli.twilio", "cli.types", "dev.command", "doctor", "doctor.phone", "rehearsal"),
+    *("serve", "simulator.demo", "__main__", ""),
 }
 SYNCHRONOUS = {
     *(
@@ -99,6 +120,7 @@ SYNCHRONOUS = {
     *("personaplex.voices", "twilio.fields", "twilio.inbound", "twilio.outbound"),
     *("twilio.pace", "twilio.protocol", "twilio.signature", "twilio.twiml"),
     *("web.tickets", "web.rates"),
+    *("gate.access", "gate.asked", "gate.pages", "gate.steps", "personaplex.refusals"),
 }
 SOCKETS = {"asyncio", "aiohttp", "websockets", "socket", "ssl", "threading", "time"}
 

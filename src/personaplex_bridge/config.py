@@ -14,12 +14,14 @@ from urllib.parse import unquote, urlsplit
 from personaplex_bridge import values
 from personaplex_bridge.errors import ConfigError, WrongValue
 from personaplex_bridge.reading import Reader
-from personaplex_bridge.values import LOOPBACK_HOSTS, Network, ServerAddress
+from personaplex_bridge.values import LOG_LEVELS, LOOPBACK_HOSTS, Network, ServerAddress
 
 WhenBusy: TypeAlias = Literal["queue", "reject", "forward", "voicemail"]
 Fallback: TypeAlias = Literal["hangup", "forward", "voicemail"]
 
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+LogFormat: TypeAlias = Literal["text", "json"]
+
+LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
 TRANSCODERS = ("native", "soxr")
 NOISE_GATES: tuple[Literal["off", "auto", "strict"], ...] = ("off", "auto", "strict")
 WHEN_BUSY: tuple[WhenBusy, ...] = ("queue", "reject", "forward", "voicemail")
@@ -34,7 +36,8 @@ RINGBACK_COUNTRIES = (
 LOOPBACK_NETWORKS = (values.network("127.0.0.0/8"), values.network("::1"))
 
 _SECRETS = frozenset(
-    {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "DATABASE_URL", "HISTORY_KEY"}
+    {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "PERSONAPLEX_TOKEN"}
+    | {"DATABASE_URL", "HISTORY_KEY"}
 )
 """Never shown: tokens, passwords, people's numbers."""
 
@@ -53,6 +56,8 @@ class Settings:
     personaplex_servers: tuple[ServerAddress, ...] = ()
     """None: a stand-in of our own. Ask `servers`, which knows every one's capacity."""
     personaplex_tls_verify: bool = True
+    personaplex_token: str | None = field(default=None, repr=False)
+    """For the gates in front of the model servers; bare servers don't look at it."""
     personaplex_capacity: int = 1
     handshake_timeout_s: float = 30.0
     """For a prompt of usual length."""
@@ -120,6 +125,11 @@ class Settings:
     recording_words: str | None = "This call is recorded."
     """None: callers are not told by us."""
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
+    metrics_allow: tuple[Network, ...] | None = LOOPBACK_NETWORKS
+    """Who may read /metrics. None: it isn't there."""
+    otlp_endpoint: str | None = None
+    """An OpenTelemetry collector's address; None: no traces."""
     twilio_account_sid: str | None = None
     twilio_auth_tokens: tuple[str, ...] = field(default=(), repr=False)
     """Any of them may sign."""
@@ -139,8 +149,7 @@ class Settings:
             *self.twilio_auth_tokens,
             *passwords,
             *(unquote(password) for password in passwords),
-            self.forward_to or "",
-            self.history_key or "",
+            *(self.forward_to or "", self.personaplex_token or "", self.history_key or ""),
         )
         return tuple(secret for secret in secrets if secret)
 
@@ -148,6 +157,15 @@ class Settings:
     def keeps_history(self) -> bool:
         """Whether calls are kept: a bridge writes no file unless it is asked to."""
         return self.database_url is not None if self.history is None else self.history
+
+    @property
+    def overheard(self) -> tuple[ServerAddress, ...]:
+        """The model servers that PERSONAPLEX_TOKEN reaches in plain text, over a network that may
+        be anyone's.
+        """
+        if self.personaplex_token is None:
+            return ()
+        return tuple(server for server in self.servers if values.is_overheard(server.url))
 
     @property
     def servers(self) -> tuple[ServerAddress, ...]:
@@ -176,6 +194,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ),
         personaplex_servers=get("PERSONAPLEX_URL", values.server_addresses, ()),
         personaplex_tls_verify=get("PERSONAPLEX_TLS_VERIFY", values.flag, True),
+        personaplex_token=get("PERSONAPLEX_TOKEN", values.bearer_token, None),
         personaplex_capacity=get(
             "PERSONAPLEX_CAPACITY",
             values.integer(1, values.MAX_CAPACITY),
@@ -248,6 +267,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "RECORDING_WORDS", values.or_off(values.words), defaults.recording_words
         ),
         log_level=get("LOG_LEVEL", values.choice(LOG_LEVELS), defaults.log_level),
+        log_format=get("LOG_FORMAT", values.choice(LOG_FORMATS), defaults.log_format),
+        metrics_allow=get(
+            "METRICS_ALLOW", values.or_off(values.listed(values.network)), defaults.metrics_allow
+        ),
+        otlp_endpoint=get("OTEL_EXPORTER_OTLP_ENDPOINT", values.http_url, None),
         twilio_account_sid=get("TWILIO_ACCOUNT_SID", values.account_sid, None),
         twilio_auth_tokens=get("TWILIO_AUTH_TOKEN", values.secrets, ()),
         allow_unsigned=get("ALLOW_UNSIGNED", values.flag, defaults.allow_unsigned),

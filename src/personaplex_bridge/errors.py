@@ -12,6 +12,12 @@
     │   └── StreamRefused      it did not prove that it comes from its call's own webhook
     ├── HistoryError           the call history can't do what it is asked to
     │   └── HistoryUnavailable its database can't be reached, or its packages aren't installed
+    ├── GateRefusal            the gate doesn't let a request through: status, reason, detail
+    ├── RunPodError            RunPod's API refused a request, or did not answer it
+    ├── PodError               a pod can't be had, or did not come up
+    ├── TwilioError            Twilio's REST API refused, or did not answer
+    ├── NumberError            a phone number can't be pointed, or not be put back
+    ├── TunnelError            there is no way from the internet to the bridge
     └── ModelError             the model server failed this call
         ├── ModelBusy          every line to the model servers is taken
         │   └── QueueFull      and as many callers wait for one as may
@@ -105,6 +111,89 @@ class HistoryError(BridgeError):
 
 class HistoryUnavailable(HistoryError):
     """The history's database can't be reached, or the packages for it are not installed."""
+
+
+class GateRefusal(BridgeError):
+    """A request that the gate doesn't let through. `reason` is a short fixed word, for programs
+    and counters; `detail` is for people, and quotes nothing private.
+    """
+
+    def __init__(
+        self, status: int, reason: str, detail: str, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class RunPodError(BridgeError):
+    """RunPod's API refused a request, or did not answer it; `detail` is its reason in words.
+
+    `status` is None if there was no answer. `errors` names each violation (422). `retry_after` is
+    in seconds. `uncertain`: what was asked for may have been done all the same.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int | None = None,
+        errors: tuple[str, ...] = (),
+        retry_after: float | None = None,
+        uncertain: bool = False,
+    ) -> None:
+        said = f"RunPod answers {status}: {detail}" if status else detail
+        super().__init__("; ".join((said, *errors)))
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.retry_after = retry_after
+        self.uncertain = uncertain
+
+
+class PodError(BridgeError):
+    """A pod that can't be had, did not come up, or isn't there; says what to do."""
+
+
+class TwilioError(BridgeError):
+    """Twilio's REST API refused, or did not answer. `code` is Twilio's own, `status` HTTP's."""
+
+    def __init__(self, message: str, code: int | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+    @classmethod
+    def refused(cls, status: int, code: int | None) -> TwilioError:
+        """Says what to do about the usual ones, and where Twilio explains the others."""
+        what = _REFUSALS.get(status, "Twilio refused")
+        page = "" if code is None else f": error {code}, https://www.twilio.com/docs/errors/{code}"
+        return cls(f"{what} (HTTP {status}){page}", code, status)
+
+
+_REFUSALS = {
+    401: "Twilio doesn't take these credentials: look at the TWILIO_ variables",
+    403: "Twilio doesn't allow this account or key to do that",
+    404: "Twilio has no such number or account",
+    429: "Twilio has had too many requests of this account; try again in a minute",
+}
+
+
+class NumberError(BridgeError):
+    """A phone number can't be pointed here, or not be put back. Says why, without the number.
+
+    `choices` are for the user's own terminal: the numbers of which one is to be named.
+    """
+
+    def __init__(self, message: str, choices: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.choices = choices
+
+
+class TunnelError(BridgeError):
+    """There is no way from the internet to the bridge; says how to make one."""
 
 
 class ModelError(BridgeError):

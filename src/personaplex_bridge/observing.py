@@ -56,6 +56,10 @@ class Refused(StrEnum):
     NOT_FOUND = "not_found"
     """A path or a method that isn't served."""
     ADDRESS = "address_not_allowed"
+    NO_START = "no_start"
+    """A media socket that did not become a stream."""
+    NO_ROOM = "no_room"
+    """A stream without a webhook, when all model servers are taken or the bridge is full."""
     TOKEN_MISSING = "no_token"  # noqa: S105 - a reason
     TOKEN_UNKNOWN = "unknown_token"  # noqa: S105
     TOKEN_OTHER_CALL = "token_of_other_call"  # noqa: S105
@@ -155,3 +159,7 @@ class Several:
         if (observer, type(error)) not in self._told:
             self._told.add((observer, type(error)))
             _log.error("%s failed; calls go on without it", observer.__name__, exc_info=error)
+
+
+NOBODY = Several()
+"""Looks on."""

@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from personaplex_bridge import logs, signals
 from personaplex_bridge.audio.hold import hold_sound
@@ -18,6 +19,7 @@ from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.recording.recorder import Recorder
+from personaplex_bridge.telemetry import telemetry
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
@@ -26,12 +28,43 @@ from personaplex_bridge.web.paths import WEBHOOK_PATH
 _log = logging.getLogger(logs.NAME)
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A bridge that takes calls. `address` is where it listens, as a URL."""
+
+    bridge: Bridge
+    port: int
+    address: str
+
+
 async def serve(settings: Settings) -> None:
     """Serve until SIGINT, which ends the calls in progress, or SIGTERM, which lets them go on for
     up to DRAIN_TIMEOUT; then return.
 
     Raises:
-        ConfigError: the address can't be listened on, or the Redis of LEASES_URL not be reached.
+        ConfigError, AudioError, PersonaError, HistoryUnavailable: as `running` does.
+    """
+    async with running(settings) as site:
+        base = settings.public_url or site.address
+        _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
+        if settings.public_url is None:
+            _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
+        warn_of_open_doors(settings)
+        _spare_the_collector()
+        await _until_drained(site.bridge, settings.drain_timeout_s)
+        await site.bridge.say_goodbye()
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Run the bridge inside the block, with a stand-in for the model if there is no other.
+
+    At its end the calls in progress are cut off: `Bridge.say_goodbye` before tells the callers.
+
+    Raises:
+        ConfigError: the address can't be listened on, the Redis of LEASES_URL not be reached,
+            RECORDINGS_FOLDER not be written to, DATABASE_URL, HISTORY_KEY or STATE_DIR not be used,
+            or traces are wanted without their packages.
         AudioError: RINGBACK or HOLD_SOUND is a file without usable sound.
         PersonaError: PERSONA or PERSONAS_FILE is not usable.
         HistoryUnavailable: a history is to be kept, and its packages are not installed.
@@ -47,7 +80,8 @@ async def serve(settings: Settings) -> None:
             standin = _own_standin(settings.personaplex_capacity)
             servers = (await stack.enter_async_context(standin),)
         pool = make_pool(settings, servers, persona.role, await open_leases(settings))
-        callers, observers = Callers(), list[Observer]()
+        watch = await stack.enter_async_context(telemetry(settings))
+        callers, observers = Callers(), [*watch.observers]
         if settings.keeps_history:
             observers.append(await stack.enter_async_context(_history(settings, callers)))
         recorder = None
@@ -65,22 +99,22 @@ async def serve(settings: Settings) -> None:
             recorder=recorder,
         )
         app = bridge.application()
+        watch.add_to(app, bridge)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        base = settings.public_url or f"http://{host}:{port}"
         for number, server in enumerate(servers, start=1):
             _log.info(
                 "model server %d: %s, calls at a time: %d", number, server.url, server.capacity
             )
-        _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
-        if settings.public_url is None:
-            _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
-        warn_of_open_doors(settings)
+        for server in settings.overheard:
+            _log.warning(
+                "PERSONAPLEX_TOKEN goes to %s in plain text: whoever listens on the way has it; "
+                "use wss://",
+                server.url,
+            )
         allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
-        _spare_the_collector()
-        await _until_drained(bridge, settings.drain_timeout_s)
-        await bridge.say_goodbye()
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        yield Running(bridge, port, f"http://{host}:{port}")
 
 
 def warn_of_open_doors(settings: Settings) -> None:

@@ -37,11 +37,11 @@ NORMAL, GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
 Admit = Callable[[Start], Choice]
 """Lets a call in and says who the model is to be; raises StreamError if it isn't let in."""
 
-Begins = Callable[[CallRecord], None]
-"""Is told that a call was let in, with its record."""
-
 Record = Callable[[str, Log], Recording]
 """Begins the recording of a call, by its SID."""
+
+OnBegin = Callable[[CallRecord], None]
+"""Is told that a call was let in, with its record."""
 
 
 class _CallOver(Exception):
@@ -67,17 +67,17 @@ class BridgeSession:
         settings: Settings,
         log: Log,
         *,
+        on_begin: OnBegin = lambda _record: None,
         waiting_sound: bytes | None = None,
-        on_begins: Begins | None = None,
         begin_recording: Record | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.record = CallRecord()
+        self._on_begin = on_begin
         self._stream = stream
         self._connect = connect
         self._admit = admit
         self._waiting_sound = waiting_sound
-        self._on_begins = on_begins
         self._begin_recording = begin_recording
         self._recording: Recording | None = None
         self._settings = settings
@@ -97,11 +97,11 @@ class BridgeSession:
         Errors of either side end in the record, not in an exception. Cancelling ends the call
         with close code 1001 (going away) and passes on.
         """
-        ending = Ending(EndedBy.BRIDGE, "internal error", INTERNAL_ERROR)
+        ending = Ending(EndedBy.BRIDGE, "internal error", INTERNAL_ERROR, "internal_error")
         try:
             ending = await self._bridge()
         except asyncio.CancelledError:
-            ending = Ending(EndedBy.BRIDGE, "shutting down", GOING_AWAY)
+            ending = Ending(EndedBy.BRIDGE, "shutting down", GOING_AWAY, "shutting_down")
             raise
         finally:
             self._finish(ending)
@@ -139,8 +139,8 @@ class BridgeSession:
         if self._begin_recording is not None:
             self._recording = self._begin_recording(start.call_sid, self._log)
             self._speaking.tape = self._recording.tape
-        if self._on_begins is not None:
-            self._on_begins(self.record)
+            self.record.recording = self._recording.path
+        self._on_begin(self.record)
         return choice
 
     async def _hear_caller(self) -> None:
@@ -158,7 +158,7 @@ class BridgeSession:
                 case Dtmf(digit=digit):
                     record.keys = (record.keys + digit)[-MAX_KEYS:]
                 case Stop():
-                    raise _CallOver(Ending(EndedBy.CALLER, "the caller hung up", NORMAL))
+                    raise _CallOver(Ending(EndedBy.CALLER, "the caller hung up", NORMAL, "hung_up"))
                 case _:
                     pass
         # Who hangs up sends a stop: the caller may still be there, and hears what comes after it.
@@ -206,7 +206,8 @@ class BridgeSession:
     async def _limit_length(self) -> None:
         """End a call that is longer than any may be."""
         await self._clock.sleep_until(self._began_s + self._settings.max_call_s)
-        raise _CallOver(Ending(EndedBy.BRIDGE, "the longest call is over", GOING_AWAY))
+        over = Ending(EndedBy.BRIDGE, "the longest call is over", GOING_AWAY, "longest_call")
+        raise _CallOver(over)
 
     async def _fill_silence(self) -> None:
         """Let the caller hear that somebody will answer, whenever there is no model."""
@@ -294,17 +295,15 @@ class BridgeSession:
         self._let_play()
         self._hearing.begin_again()
         self._speaking.begin_again()
-        self.record.failures.append(Failure(self._elapsed_s(), str(error)))
+        kind = type(error).__name__
+        self.record.failures.append(Failure(self._elapsed_s(), str(error), kind=kind))
         self._log.warning("the model failed, for the %d. time in this call: %s", recoveries, error)
         self._is_lost.set()
 
-    def _finish(self, ending: Ending) -> None:
+    def count(self) -> CallRecord:
+        """The record, its counters as they are now."""
         record = self.record
-        record.ending = ending
         record.duration_s = self._elapsed_s()
-        if self._recording is not None:
-            record.recording = self._recording.path
-            self._recording.close(self._clock.now())
         record.bad_messages = self._stream.bad_messages
         if self._hearing.first_sent_s is not None:
             record.first_sent_s = self._hearing.first_sent_s - self._began_s
@@ -312,6 +311,13 @@ class BridgeSession:
         count_downlink(record, self._speaking)
         record.turn_delays_s = list(self._turns.delays_s)
         record.turn_times_s = [at_s - self._began_s for at_s in self._turns.answered_s]
+        return record
+
+    def _finish(self, ending: Ending) -> None:
+        record = self.count()
+        record.ending = ending
+        if self._recording is not None:
+            self._recording.close(self._clock.now())
         level = logging.INFO if ending.close_code in (NORMAL, GOING_AWAY) else logging.WARNING
         self._log.log(level, "%s", record.summary())
 
@@ -335,13 +341,14 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _ending_after(error: BaseException) -> Ending:
     """The one place where errors become close codes."""
+    kind = type(error).__name__
     match error:
         case _CallOver():
             return error.ending
         case ModelBusy():
-            return Ending(EndedBy.MODEL, str(error), TRY_AGAIN_LATER)
+            return Ending(EndedBy.MODEL, str(error), TRY_AGAIN_LATER, kind)
         case ModelError():
-            return Ending(EndedBy.MODEL, str(error), INTERNAL_ERROR)
+            return Ending(EndedBy.MODEL, str(error), INTERNAL_ERROR, kind)
         case _:
             code = error.code if isinstance(error, StreamError) else INTERNAL_ERROR
-            return Ending(EndedBy.CALLER, str(error), code)
+            return Ending(EndedBy.CALLER, str(error), code, kind)

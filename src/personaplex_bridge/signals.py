@@ -11,16 +11,18 @@ _STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def heard() -> Iterator[asyncio.Queue[signal.Signals]]:
-    """Inside the block the two signals end nothing by themselves: they are put into the queue."""
+def heard(*numbers: signal.Signals) -> Iterator[asyncio.Queue[signal.Signals]]:
+    """Inside the block these signals (SIGINT and SIGTERM, if none are named) end nothing by
+    themselves: they are put into the queue.
+    """
     told: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in _STOP:
+    for number in numbers or _STOP:
         loop.add_signal_handler(number, told.put_nowait, number)
     try:
         yield told
     finally:
-        for number in _STOP:
+        for number in numbers or _STOP:
             loop.remove_signal_handler(number)  # another one ends the process at once
 
 

@@ -16,6 +16,8 @@ S = TypeVar("S", bound=str)
 CHAT_PATH = "/api/chat"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
 MAX_LISTED = 100
 """Most entries of a list, such as the addresses of model servers."""
 
@@ -171,6 +173,13 @@ def account_sid(value: str) -> str:
     return value
 
 
+def bearer_token(value: str) -> str:
+    """A token that fits into a header."""
+    if not re.fullmatch(r"[!-~]+", value) or "," in value:
+        raise ValueError("one token of ASCII characters without spaces or commas")
+    return value
+
+
 def secrets(value: str) -> tuple[str, ...]:
     """One or several tokens, with commas between them."""
     tokens = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
@@ -232,6 +241,15 @@ def public_url(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def http_url(value: str) -> str:
+    """An address that is asked with HTTP, without a trailing slash."""
+    allowed = "http:// or https://, a host, with or without a path; no user, no query"
+    parts = split(value, allowed)
+    if parts.scheme not in ("http", "https") or parts.query:
+        raise ValueError(allowed)
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
 def server_address(value: str) -> ServerAddress:
     """A model server's address, and its capacity if that is given: ws://gpu:8998#capacity=4."""
     allowed = (
@@ -259,6 +277,22 @@ def server_addresses(value: str) -> tuple[ServerAddress, ...]:
     if len({address.url for address in addresses}) < len(addresses):
         raise ValueError("each model server once")
     return addresses
+
+
+def is_overheard(url: str) -> bool:
+    """Whether what is sent there goes unencrypted over a network that isn't private for certain.
+
+    Hosts without a dot are those of a private network, such as a container's service name.
+    """
+    parts = urlsplit(url)
+    name = parts.hostname or ""
+    if parts.scheme not in ("ws", "http") or name in LOOPBACK_HOSTS:
+        return False
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return "." in name and not name.endswith((".local", ".internal", ".localhost"))
+    return not (address.is_private or address.is_link_local)
 
 
 def redis_url(value: str) -> str:

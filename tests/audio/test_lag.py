@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplex_bridge.audio.lag import BIN_MS, LagMeter, RecentLag
+from personaplex_bridge.audio.lag import BIN_MS, MAX_BINS, LagMeter, RecentLag
 
 LAGS = st.lists(st.floats(-500, 5000), min_size=1, max_size=60)
 
@@ -102,3 +102,16 @@ def test_a_percentile_is_right_to_one_bin(lags: list[float], percent: int) -> No
     exact = max(0.0, sorted(lags)[wanted - 1])
     assert exact <= meter.percentile_ms(percent) <= exact + BIN_MS
     assert meter.percentile_ms(100) == meter.max_ms
+
+
+def test_how_often_each_lag_was() -> None:
+    meter = LagMeter()
+    assert meter.times() == ()
+    for lag_ms in (0.0, 19.9, 20.0, 65.0, -3.0):
+        meter.add(lag_ms)
+    assert meter.times() == (3, 1, 0, 1)
+    meter.add(4_999.0)
+    meter.add(3_600_000.0)
+    assert len(meter.times()) == MAX_BINS
+    assert meter.times()[-1] == 2
+    assert sum(meter.times()) == 7

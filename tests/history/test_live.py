@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+
+from aiohttp import ClientSession
 
 from personaplex_bridge.callers import Callers
 from personaplex_bridge.clock import SYSTEM_CLOCK
@@ -17,10 +19,12 @@ from personaplex_bridge.history.keeping import Keeper, keep_history
 from personaplex_bridge.history.queries import Search
 from personaplex_bridge.history.store import open_history
 from personaplex_bridge.observing import Observer
-from personaplex_bridge.simulator.caller import CallPlan
+from personaplex_bridge.serve import running
+from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions
 from personaplex_bridge.simulator.report import PhoneReport
 from personaplex_bridge.values import database_url
+from personaplex_bridge.web.paths import WEBHOOK_PATH
 from tests.faults.process import ServedBridge
 from tests.history.makers import CALLER
 from tests.history.postgres import PostgresServer
@@ -32,7 +36,7 @@ from tests.virtual import run_cleanly
 LIMIT_S = 60.0
 CALLED = "+15551230100"
 KEYS = "7391542"
-THREE_AT_A_TIME = dataclasses.replace(COLD, personaplex_capacity=3)
+THREE_AT_A_TIME = replace(COLD, personaplex_capacity=3)
 
 
 def plan(number: int) -> CallPlan:
@@ -195,6 +199,30 @@ async def test_a_bridge_that_is_killed_leaves_a_trace(url: str, tmp_path: Path) 
     assert found.caller == "+155***11"
     assert (found.ended_reason, found.ended_at) == ("lost with its bridge", lost.updated_at)
     assert "1 calls were lost with the last run" in log.read_text()
+
+
+async def test_metrics_and_a_recording_tell_of_the_same_call(tmp_path: Path) -> None:
+    settings = Settings(
+        history=True,
+        state_dir=tmp_path,
+        recording=True,
+        recording_words=None,
+        recordings_folder=tmp_path / "recordings",
+        port=free_ports(1)[0],
+    )
+    call = CallPlan("", speech()[:8000], caller=CALLER, called=CALLED, hang_up_after_s=1.5)
+    async with running(settings) as site:
+        report = await PhoneCall(replace(call, webhook_url=site.address + WEBHOOK_PATH)).run()
+        assert report.problems == []
+        async with ClientSession() as http, http.get(f"{site.address}/metrics") as answer:
+            assert "personaplex_bridge_calls_total" in await answer.text()
+    async with open_history(settings) as history:
+        (whole,) = [whole async for whole in history.whole_calls(Search(number=CALLER))]
+        recording = Path(whole.details.figures["recording"])
+        assert (whole.call.outcome, whole.call.model_server) == (Outcome.HUNG_UP, 1)
+        assert await asyncio.to_thread(recording.is_file)
+        assert await history.delete_caller(CALLER) == 1
+    assert not await asyncio.to_thread(recording.exists)
 
 
 async def _first(settings: Settings, is_it: Callable[[Call], bool]) -> Call:

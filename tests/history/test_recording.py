@@ -40,6 +40,7 @@ from personaplex_bridge.record import (
     Ending,
     Failure,
     Interruption,
+    Lag,
     Word,
     phrases,
 )
@@ -124,6 +125,7 @@ def whole_record() -> CallRecord:
     record.words.extend([Word(0.3, "Hello"), Word(0.5, "there."), Word(4.0, "Yes?")])
     record.bad_messages["json"] = 2
     record.caller_frames = 500
+    record.uplink_lag = Lag(20.0, 40.0, 60.0, times=(400, 90, 10))
     return record
 
 
@@ -169,7 +171,7 @@ def test_a_call_from_begin_to_end() -> None:
     ]
     assert details.figures["caller_frames"] == 500
     assert details.figures["bad_messages"] == {"json": 2}
-    assert details.figures["uplink_lag"] == {"p50_ms": 0.0, "p99_ms": 0.0, "max_ms": 0.0}
+    assert details.figures["uplink_lag"] == {"p50_ms": 20.0, "p99_ms": 40.0, "max_ms": 60.0}
     assert "1234" not in repr(over.whole)
     assert CALLER not in repr(over)
     assert "\0" not in repr(over)

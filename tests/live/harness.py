@@ -6,6 +6,7 @@ Time is the running loop's: virtual in tests that are `in_virtual_time`, the wal
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -28,11 +29,13 @@ from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import Catalogue, load_catalogue
 from personaplex_bridge.pool import ModelPool, make_pool
 from personaplex_bridge.record import CallRecord
+from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.simulator.report import PhoneReport
+from personaplex_bridge.telemetry import telemetry
 from personaplex_bridge.twilio import inbound
 from personaplex_bridge.values import CHAT_PATH, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
@@ -89,11 +92,14 @@ async def bridge_to(
     catalogue: Catalogue | None = None,
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
+    recorder: Recorder | None = None,
     callers: Callers | None = None,
     observers: Sequence[Observer] = (),
+    watched: bool = False,
 ) -> AsyncIterator[Line]:
-    """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm."""
-    servers = [server] if isinstance(server, str) else server
+    """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm. If
+    `watched`, with the metrics and traces that the settings want.
+    """
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
@@ -103,18 +109,24 @@ async def bridge_to(
         [ServerAddress(url, settings.personaplex_capacity) for url in servers],
         catalogue.get(settings.persona).role,
     )
-    bridge = Bridge(
-        settings,
-        catalogue,
-        pool,
-        records.put_nowait,
-        waiting_sound=waiting_sound,
-        callers=callers,
-        observers=observers,
-        clock=clock,
-    )
-    async with hosted(bridge.application(), HOST, 0, settings.max_header_bytes) as port:
-        yield Line(port, bridge, pool, records)
+    async with contextlib.AsyncExitStack() as stack:
+        watch = await stack.enter_async_context(telemetry(settings)) if watched else None
+        bridge = Bridge(
+            settings,
+            catalogue,
+            pool,
+            records.put_nowait,
+            observers=[*observers, *(watch.observers if watch else ())],
+            waiting_sound=waiting_sound,
+            callers=callers,
+            recorder=recorder,
+            clock=clock,
+        )
+        app = bridge.application()
+        if watch is not None:
+            watch.add_to(app, bridge)
+        async with hosted(app, HOST, 0, settings.max_header_bytes) as port:
+            yield Line(port, bridge, pool, records)
 
 
 @asynccontextmanager
@@ -133,11 +145,12 @@ async def full_line(
     settings: Settings | None = None,
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
+    watched: bool = False,
 ) -> AsyncIterator[tuple[Line, ModelServer]]:
     """A bridge to the model's stand-in."""
     async with (
         standin(options, clock) as (url, model),
-        bridge_to(url, settings, clock=clock, waiting_sound=waiting_sound) as line,
+        bridge_to(url, settings, clock=clock, waiting_sound=waiting_sound, watched=watched) as line,
     ):
         yield line, model
 

@@ -9,7 +9,16 @@ import sys
 from collections.abc import Sequence
 
 from personaplex_bridge import __version__
-from personaplex_bridge.cli import bridge, history, simulate
+from personaplex_bridge.cli import (
+    bridge,
+    dev,
+    gate,
+    history,
+    rehearse,
+    runpod,
+    simulate,
+    twilio,
+)
 from personaplex_bridge.cli.common import FAILED, INTERRUPTED, USAGE
 from personaplex_bridge.errors import BridgeError, ConfigError
 
@@ -19,7 +28,11 @@ side, the model server's WebSocket on the other.
 
   personaplex-bridge demo        hear a whole call on this machine; no GPU, no account
   personaplex-bridge doctor      see what is missing, and how to mend it
+  personaplex-bridge dev         take calls from your phone, on this machine
   personaplex-bridge serve       the bridge itself; settings come from the environment and .env
+  personaplex-bridge runpod up   rent a GPU for the model
+  personaplex-bridge rehearse    all that with RunPod, Twilio and ngrok played on this machine
+  personaplex-bridge gate        what stands in front of a model server, beside the GPU
 """
 
 
@@ -34,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     except (BridgeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
+        for choice in getattr(error, "choices", ()):
+            print(f"  {choice}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -47,6 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (bridge, history, simulate):
+    for group in (bridge, dev, history, simulate, twilio, runpod, gate, rehearse):
         group.add(commands)
     return parser

@@ -28,6 +28,7 @@ the sound file as the caller's voice in real time, and writes what the caller he
   personaplex-bridge call hello.wav
   personaplex-bridge call hello.wav --url 'http://127.0.0.1:8080/voice/inbound?persona=noir'
   personaplex-bridge call hello.wav --dtmf 1@2.5 --dtmf 2@3 --out heard.wav
+  personaplex-bridge call hello.wav --number +15550100      where this number of yours points
   personaplex-bridge call hello.wav --calls 20 --hang-up-after 30
   personaplex-bridge call hello.wav --block 5+1.5 --jitter-ms 60
 
@@ -108,10 +109,16 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 def _add_call(commands: Any) -> None:
     parser = add_command(commands, "call", _call, "call a bridge, as Twilio would", _CALL)
     parser.add_argument("sound", type=Path, metavar="WAV", help="WAV, FLAC, Ogg or MP3, any rate")
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--url",
         default="http://127.0.0.1:8080/voice/inbound",
         help="the voice webhook (default %(default)s)",
+    )
+    where.add_argument(
+        "--number",
+        type=types.phone_number,
+        help="a number of your Twilio account: the webhook that Twilio's API tells of it",
     )
     parser.add_argument("--from", dest="caller", default="+15550111", help="caller's number")
     parser.add_argument("--to", dest="called", default="+15550100", help="called number")
@@ -195,12 +202,15 @@ def _call(arguments: argparse.Namespace) -> int:
     from personaplex_bridge.simulator.caller import NO_ACCOUNT, CallPlan
     from personaplex_bridge.simulator.calls import make_calls
 
+    url, called = arguments.url, arguments.called
+    if arguments.number is not None:
+        url, called = run(_webhook_of(arguments.number)), arguments.number
     tokens = arguments.auth_token or environment().get("TWILIO_AUTH_TOKEN") or ""
     plan = CallPlan(
-        webhook_url=arguments.url,
+        webhook_url=url,
         speech=read_as_mulaw(arguments.sound, arguments.repeat),
         caller=arguments.caller,
-        called=arguments.called,
+        called=called,
         auth_token=tokens.split(",")[0].strip() or None,  # Twilio has one, of those we take
         account_sid=environment().get("TWILIO_ACCOUNT_SID") or NO_ACCOUNT,
         keys=tuple(sorted(arguments.dtmf)),
@@ -208,6 +218,13 @@ def _call(arguments: argparse.Namespace) -> int:
         faults=flags.call_faults(arguments),
     )
     return int(run(make_calls(plan, arguments.calls, arguments.out)))
+
+
+async def _webhook_of(number: str) -> str:
+    from personaplex_bridge.numbers.desk import open_desk
+
+    async with open_desk(environment()) as desk:
+        return await desk.webhook(number)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
+from personaplex_bridge import values
+
 
 def number(low: int, high: int) -> Any:
     """A whole number."""
@@ -70,6 +72,22 @@ def key(text: str) -> tuple[float, str]:
     if pressed not in set("0123456789*#ABCD") or not at:
         _refuse(f"{text!r} is not of the form KEY@SECONDS, such as 1@2.5")
     return seconds(moment), pressed
+
+
+def phone_number(text: str) -> str:
+    """A number, with or without the spaces that people write in it."""
+    number = re.sub(r"[\s().-]", "", text)
+    if not re.fullmatch(r"\+[1-9]\d{6,14}", number, re.ASCII):
+        _refuse(f"{text!r} is no number with + and its country's code, such as +15550100")
+    return number
+
+
+def public_url(text: str) -> str:
+    """Scheme and host as Twilio sees them."""
+    try:
+        return values.public_url(text)
+    except ValueError as error:
+        _refuse(f"{text!r} is not {error}")
 
 
 def _refuse(why: str) -> NoReturn:

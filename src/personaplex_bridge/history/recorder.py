@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -194,7 +194,8 @@ def _events(record: CallRecord) -> Iterator[Event]:
 def _plain(value: Any) -> Any:
     """What JSON knows."""
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+        shown = [part.name for part in fields(value) if part.repr]  # a lag's `times` are metrics'
+        return {name: _plain(getattr(value, name)) for name in shown}
     if isinstance(value, Mapping):
         return {clean(str(name)): _plain(part) for name, part in value.items()}
     if isinstance(value, str | Path):

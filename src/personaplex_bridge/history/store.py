@@ -148,10 +148,12 @@ class History:
                 file = self._recordings / day / file_name
                 if day == ".." or file.suffix != ".opus":
                     continue
-                try:
-                    await asyncio.to_thread(file.unlink, missing_ok=True)
-                except OSError as error:
-                    raise HistoryError(f"can't delete {file}: {error.strerror}") from error
+                # One that isn't complete, such as a bridge leaves that dies, has another name.
+                for one in (file, file.with_name(f"{file.name}.part")):
+                    try:
+                        await asyncio.to_thread(one.unlink, missing_ok=True)
+                    except OSError as error:
+                        raise HistoryError(f"can't delete {one}: {error.strerror}") from error
         if deleted.ids:
             await purge(self._database)
 

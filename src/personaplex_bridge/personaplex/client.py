@@ -16,9 +16,10 @@ from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
 from personaplex_bridge.errors import LeaseLost, ModelClosed, ModelError, ModelUnavailable
+from personaplex_bridge.personaplex import refusals
 from personaplex_bridge.personaplex.messages import Message
 from personaplex_bridge.personaplex.protocol import LineProtocol, LineState
 from personaplex_bridge.personaplex.voices import Role, chat_url
@@ -75,6 +76,14 @@ class _CheckedConnection(ClientConnection):
             self.transport.abort()
         else:
             super().send_data()
+
+
+class _connect(connect):  # noqa: N801 - it is called like a function
+    """Follows no redirects: prompt and token are for this server only."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """The answer was not a 101; that is all."""
+        return exc
 
 
 class PersonaPlexLine:
@@ -189,9 +198,15 @@ class PersonaPlexLine:
 
 @asynccontextmanager
 async def open_line(
-    server: str, role: Role, tls: ssl.SSLContext | None = None, check: Check = always_ours
+    server: str,
+    role: Role,
+    tls: ssl.SSLContext | None = None,
+    check: Check = always_ours,
+    token: str | None = None,
 ) -> AsyncIterator[PersonaPlexLine]:
     """A connection to the model server at `server` (ws or wss, with its path), closed on exit.
+
+    `token` is for a gate in front of the server; a bare server doesn't look at it.
 
     Cancelled while it connects, it ends when the server has noticed. Nothing goes to the server
     once `check` raises.
@@ -202,8 +217,9 @@ async def open_line(
     """
     check()
     try:
-        socket = await connect(
+        socket = await _connect(
             chat_url(server, role),
+            additional_headers={"Authorization": f"Bearer {token}"} if token else None,
             ssl=tls,
             proxy=None if urlsplit(server).hostname in LOOPBACK_HOSTS else True,
             compression=None,
@@ -219,8 +235,7 @@ async def open_line(
         check()  # else it was broken off for that
         # The server's address may be told; the URL with its prompt may not. (UnicodeError: a
         # host that is no host name. ImportError: a proxy of a kind that needs another package.)
-        why = "not a usable address" if isinstance(error, InvalidURI | UnicodeError) else error
-        raise ModelUnavailable(f"no connection to {server}: {why}") from error
+        raise ModelUnavailable(f"no connection to {server}: {_why(error, token)}") from error
     except asyncio.CancelledError:
         await asyncio.sleep(NOTICED_S)  # it may have taken the connection
         raise
@@ -236,3 +251,16 @@ async def open_line(
         except asyncio.CancelledError:
             await asyncio.wait({closing})
             raise
+
+
+def _why(error: Exception, token: str | None) -> str:
+    match error:
+        case InvalidURI() | UnicodeError():
+            return "not a usable address"
+        case InvalidStatus():
+            response = error.response
+            return refusals.in_words(
+                response.status_code, bytes(response.body or b""), has_token=bool(token)
+            )
+        case _:
+            return str(error)

@@ -43,6 +43,7 @@ class PreparedLine:
         handshake_timeout_s: float,
         after: asyncio.Task[None] | None = None,
         check: Check = always_ours,
+        token: str | None = None,
     ) -> None:
         self.role = role
         self.began_s = asyncio.get_running_loop().time()
@@ -50,6 +51,7 @@ class PreparedLine:
         """When the handshake came, by the loop's time."""
         self._server = server
         self._tls = tls
+        self._token = token
         self._handshake_timeout_s = handshake_deadline_s(handshake_timeout_s, role)
         self._after = after
         self._check = check
@@ -125,7 +127,7 @@ class PreparedLine:
         await self._take_turn()
         if self._dropped:
             raise asyncio.CancelledError
-        async with open_line(self._server, self.role, self._tls, self._check) as line:
+        async with open_line(self._server, self.role, self._tls, self._check, self._token) as line:
             self._line = line
             try:
                 await self._await_handshake(line)

@@ -49,4 +49,5 @@ def make_pool(
         handshake_timeout_s=settings.handshake_timeout_s,
         warm_role=default_role if settings.warm_lines else None,
         queue_limit=settings.queue_limit,
+        token=settings.personaplex_token,
     )

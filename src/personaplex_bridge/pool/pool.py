@@ -71,7 +71,8 @@ class ModelPool:
 
     `leases` says which are ours; without it, all are. `warm_role` is whom to keep a line warm
     for; None keeps none. `handshake_timeout_s` is for a prompt of usual length. `queue_limit`
-    callers may wait in line. `dice` spreads attempts in time.
+    callers may wait in line. `token` is for gates in front of the servers. `dice` spreads attempts
+    in time.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class ModelPool:
         handshake_timeout_s: float = 30.0,
         warm_role: Role | None = None,
         queue_limit: int = 100,
+        token: str | None = None,
         dice: random.Random | None = None,
     ) -> None:
         dice = dice or random.Random()  # noqa: S311 - nobody gains by guessing it
@@ -93,6 +95,7 @@ class ModelPool:
                 address.capacity or 1,
                 tls_context(address.url, verify=tls_verify),
                 Health(f"model server {number}", dice),
+                token,
             )
             for number, address in enumerate(servers, start=1)
         ]

@@ -144,6 +144,7 @@ class Seat:
             handshake_timeout_s,
             after=before.task if before is not None else None,
             check=self._check,
+            token=self.server.token,
         )
         self._known[self.connection] = _Known()
         self.connection.on_change(self._on_change)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from personaplex_bridge.errors import ModelUnavailable
 from personaplex_bridge.personaplex.prepared import PreparedLine
@@ -21,6 +21,8 @@ class Server:
     capacity: int
     tls: ssl.SSLContext | None
     health: Health
+    token: str | None = field(default=None, repr=False)
+    """For a gate in front of it."""
     trial: PreparedLine | None = None
     """The connection that is to show whether it takes calls again."""
     probe: asyncio.Task[None] | None = None
@@ -50,7 +52,7 @@ class Server:
 
     async def _ask(self) -> None:
         try:
-            await check(self.url, self.tls)
+            await check(self.url, self.tls, self.token)
         except ModelUnavailable as error:
             self.health.no_answer(error, asyncio.get_running_loop().time())
         else:

@@ -18,10 +18,12 @@ from personaplex_bridge import logs
 from personaplex_bridge.callers import Callers
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
+from personaplex_bridge.observing import Refused
 from personaplex_bridge.twilio import signature
 from personaplex_bridge.values import LOOPBACK_HOSTS
 from personaplex_bridge.web.forwarded import Proxies
 from personaplex_bridge.web.hosting import vouch_for
+from personaplex_bridge.web.observed import ASKED, REFUSED
 from personaplex_bridge.web.rates import RateLimit
 
 MAX_FIELDS = 200
@@ -68,7 +70,10 @@ class Access:
         account = self._settings.twilio_account_sid
         if account and parameters.get("AccountSid") != account:
             _log.warning("refused a webhook: it is not of the account TWILIO_ACCOUNT_SID")
-            raise web.HTTPForbidden(text="another account\n")
+            refusal = web.HTTPForbidden(text="another account\n")
+            refusal[REFUSED] = Refused.ACCOUNT
+            raise refusal
+        request[ASKED] = parameters
         if self._callers is not None:
             self._callers.note(parameters)
         return parameters

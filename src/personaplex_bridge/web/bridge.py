@@ -7,8 +7,9 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
 from aiohttp import web
@@ -18,7 +19,8 @@ from personaplex_bridge.audio.hold import HoldSound, music
 from personaplex_bridge.callers import Callers, masked
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
-from personaplex_bridge.observing import Observer, Several
+from personaplex_bridge.errors import StreamRefused
+from personaplex_bridge.observing import Observer, Refused, Several
 from personaplex_bridge.personas import Catalogue, Choice, choose
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord, Ending
@@ -31,9 +33,10 @@ from personaplex_bridge.web.admission import Admission
 from personaplex_bridge.web.aftermath import GOING_AWAY, Aftermath
 from personaplex_bridge.web.answers import Answers
 from personaplex_bridge.web.hosting import vouch_for
+from personaplex_bridge.web.observed import observed_by
 from personaplex_bridge.web.outcomes import Outcomes
 from personaplex_bridge.web.paths import STREAM_PATH
-from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
+from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Refusal, Tickets
 from personaplex_bridge.web.waiting import Waiting
 from personaplex_bridge.web.webhooks import Webhooks
 
@@ -60,6 +63,8 @@ _log = logging.getLogger(logs.NAME)
 
 CallOver = Callable[[CallRecord], None]
 
+_REFUSED = {refusal: Refused[f"TOKEN_{refusal.name}"] for refusal in Refusal}
+
 
 class Bridge:
     """The routes, and the calls in progress."""
@@ -71,10 +76,10 @@ class Bridge:
         pool: ModelPool,
         on_call_over: CallOver | None = None,
         *,
+        observers: Sequence[Observer] = (),
         waiting_sound: bytes | None = None,
         hold_sound: HoldSound | None = None,
         callers: Callers | None = None,
-        observers: Sequence[Observer] = (),
         recorder: Recorder | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -88,7 +93,7 @@ class Bridge:
         self._choose = partial(choose, catalogue, settings.persona)
         self._outcomes = Outcomes(clock)
         access, answers = self._access, Answers(settings, self._access, self._tickets)
-        self._admission = Admission(pool, settings.max_calls, self._admitted)
+        self._admission = Admission(pool, settings.max_calls, self._admitted, self._observer)
         lines = access, answers, self._admission, self._choose
         self._waiting = Waiting(*lines, settings, hold_sound or music(), clock)
         self._routes = (
@@ -101,17 +106,41 @@ class Bridge:
         self._recorder = recorder
         self._clock = clock
         self._began = time.monotonic()
+        self.instance = secrets.token_hex(8)
+        """Tells this bridge from others: /healthz at an address shows which one it leads to."""
         self._numbers = itertools.count(1)
         self._calls: dict[asyncio.Task[None], BridgeSession] = {}
 
     @property
     def records(self) -> list[CallRecord]:
-        """The calls in progress, as far as they have come."""
+        """The calls in progress, as far as they have come; without their counters."""
         return [session.record for session in self._calls.values()]
+
+    def counted(self) -> list[CallRecord]:
+        """The calls in progress, as far as they have come, with their counters as they are now."""
+        return [session.count() for session in self._calls.values()]
+
+    @property
+    def pool(self) -> ModelPool:
+        """The model servers."""
+        return self._pool
+
+    @property
+    def callers_waiting(self) -> int:
+        """How many callers hold."""
+        return self._waiting.callers
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new calls are turned away."""
+        return self._admission.is_closed
 
     def application(self) -> web.Application:
         """The aiohttp application that serves this bridge."""
-        app = web.Application(client_max_size=self._settings.max_body_bytes)
+        app = web.Application(
+            client_max_size=self._settings.max_body_bytes,
+            middlewares=[observed_by(self._observer)],
+        )
         for routes in self._routes:
             routes.add_to(app.router)
         app.router.add_get(STREAM_PATH, self.serve_stream)
@@ -140,6 +169,7 @@ class Bridge:
         """Alive, how many calls and tasks, since how many seconds, and how the servers stand."""
         body = {
             "status": "ok",
+            "instance": self.instance,
             "sessions": len(self._calls),
             "tasks": len(asyncio.all_tasks()),
             "uptime": round(time.monotonic() - self._began, 1),
@@ -204,8 +234,8 @@ class Bridge:
             partial(self._admit, request),
             self._settings,
             log,
+            on_begin=self._begins,
             waiting_sound=self._waiting_sound,
-            on_begins=self._begins,
             begin_recording=None if self._recorder is None else self._recorder.begin,
             clock=self._clock,
         )
@@ -258,10 +288,19 @@ class Bridge:
         parameters = dict(start.custom_parameters)
         token = parameters.pop(TOKEN_PARAMETER, "")
         if self._tickets is not None:
-            self._tickets.redeem(token, start.call_sid, parameters)
+            self._redeem(self._tickets, token, start.call_sid, parameters)
         self._admission.check_room(start.call_sid)
         vouch_for(request)
         return self._choose(parameters)
+
+    def _redeem(
+        self, tickets: Tickets, token: str, call_sid: str, parameters: Mapping[str, str]
+    ) -> None:
+        try:
+            tickets.redeem(token, call_sid, parameters)
+        except StreamRefused as error:
+            self._observer.refused(_REFUSED[Refusal(error.reason)])
+            raise
 
     async def _tend_pool(self, _app: web.Application) -> AsyncIterator[None]:
         async with self._pool.tended():

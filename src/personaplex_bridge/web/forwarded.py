@@ -20,6 +20,7 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 HOST_HEADER, PROTO_HEADER = "X-Forwarded-Host", "X-Forwarded-Proto"
 FOR_HEADER = "X-Forwarded-For"
+_FORWARDED = (HOST_HEADER, PROTO_HEADER, FOR_HEADER, "Forwarded")
 
 MAX_HOPS = 20
 """Entries of X-Forwarded-For that are looked at."""
@@ -61,6 +62,14 @@ class Proxies:
             if not self._trusts(client):
                 break
         return str(client)
+
+    def certain_client_of(self, request: web.Request) -> Address | None:
+        """The address of whoever asks; None for a Unix socket, and if the request was forwarded by
+        one who doesn't tell for whom, or tells no other address than their own.
+        """
+        client = _address(self.client_of(request))
+        was_forwarded = any(name in request.headers for name in _FORWARDED)
+        return None if was_forwarded and client == _peer(request) else client
 
     def _trusts(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)

@@ -8,11 +8,12 @@ import platform
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 from personaplex_bridge.config import Settings, read_settings
 from personaplex_bridge.errors import AudioError, ConfigError, HistoryUnavailable, PersonaError
+from personaplex_bridge.findings import Finding
 from personaplex_bridge.values import LOOPBACK_HOSTS, ServerAddress
 
 LEAST_PYTHON = (3, 11)
@@ -40,15 +41,6 @@ _LIBRARIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `mend` says what to do; empty if all is well."""
-
-    what: str
-    found: str
-    mend: str = ""
-
-
 async def examine(environ: Mapping[str, str]) -> bool:
     """Look at everything, print it, and say whether something needs mending.
 
@@ -67,13 +59,12 @@ async def examine(environ: Mapping[str, str]) -> bool:
         findings += [Finding("settings", "read"), _port(settings), *_twilio(settings)]
         if complete:
             findings += [_personas(settings), _ringback(settings), _hold_sound(settings)]
-            findings += await _model_servers(settings)
+            findings += await model_servers(settings)
             findings.append(await _leases(settings))
             findings.append(await _history(settings))
+            findings += await _phone(environ, settings)
     for finding in findings:
-        print(f"{'MEND' if finding.mend else 'ok':>4}  {finding.what}: {finding.found}")
-        if finding.mend:
-            print(f"      -> {finding.mend}")
+        print(finding)
     ailing = any(finding.mend for finding in findings)
     print("\nSomething needs mending: see the arrows." if ailing else "\nAll is well.")
     return ailing
@@ -199,10 +190,20 @@ def _unsigned(settings: Settings) -> Finding:
     return Finding("ALLOW_UNSIGNED", f"yes: anyone who reaches {settings.host} can call", mend)
 
 
-async def _model_servers(settings: Settings) -> list[Finding]:
+async def model_servers(settings: Settings) -> list[Finding]:
+    """Whether each model server answers. None is asked for its session."""
     if not settings.servers:
         return [Finding("model server", "PERSONAPLEX_URL is not set: serve uses a stand-in")]
-    return await asyncio.gather(*(_model_server(each, settings) for each in settings.servers))
+    overheard = [
+        Finding(
+            "PERSONAPLEX_TOKEN",
+            f"goes to {server.url} in plain text",
+            "use wss:// (or a private network): whoever listens on the way has the token",
+        )
+        for server in settings.overheard
+    ]
+    asked = (_model_server(server, settings) for server in settings.servers)
+    return [*overheard, *await asyncio.gather(*asked)]
 
 
 async def _model_server(server: ServerAddress, settings: Settings) -> Finding:
@@ -211,20 +212,49 @@ async def _model_server(server: ServerAddress, settings: Settings) -> Finding:
 
     from personaplex_bridge.pool import probing, tls_context
 
-    url = server.url
+    url, token = server.url, settings.personaplex_token
     tls = tls_context(url, verify=settings.personaplex_tls_verify)
     try:
-        status = await probing.ask(url, tls)
+        status = await probing.ask(url, tls, token)
+        report = None if status == 401 else await probing.health(url, tls, token)
     except aiohttp.ClientConnectorCertificateError as error:
         mend = "for a self-signed certificate set PERSONAPLEX_TLS_VERIFY=no"
         return Finding("model server", f"{url}: {error.certificate_error}", mend)
     except (TimeoutError, aiohttp.ClientError) as error:
         mend = "is it running, and is PERSONAPLEX_URL right? (its port is 8998)"
         return Finding("model server", f"{url}: {error or 'no answer'}", mend)
+    if status == 401:
+        return _unauthorized(url, token)
+    if report is not None:
+        return _gate(url, report)
     if status not in probing.ALIVE:
         mend = "HTTP 400 is what a PersonaPlex server answers here; is this one?"
         return Finding("model server", f"{url} answers HTTP {status}", mend)
     return Finding("model server", f"{url} answers; calls at a time: {server.capacity}")
+
+
+def _unauthorized(url: str, token: str | None) -> Finding:
+    if token is None:
+        mend = "set PERSONAPLEX_TOKEN to the gate's GATE_TOKEN"
+        return Finding("model server", f"{url}: the gate asks for a token", mend)
+    mend = "PERSONAPLEX_TOKEN must be one of the gate's GATE_TOKEN"
+    return Finding("model server", f"{url}: the gate refuses PERSONAPLEX_TOKEN", mend)
+
+
+def _gate(url: str, report: Mapping[str, Any]) -> Finding:
+    """What a gate says of the model behind it."""
+    found = f"{url}: a gate, {report['status']!s:.20}"
+    match report:
+        case {"status": "loading" | "failed" as status, "detail": str(detail)}:
+            later = "wait: the first start downloads the weights, and can take an hour"
+            mend = later if status == "loading" else "see the log of the gate's machine"
+            return Finding("model server", f"{found} ({detail!r:.200})", mend)
+        case {"step_ms": {"median": median, "p95": p95}, "keeps_up": bool(keeps_up)}:
+            found += f"; a step takes {median} ms, at most {p95} ms in 19 of 20 (80 is real time)"
+            mend = "" if keeps_up else "the GPU is too slow for it: callers will hear gaps"
+            return Finding("model server", found, mend)
+        case _:
+            return Finding("model server", f"{found}; no step measured yet")
 
 
 async def _leases(settings: Settings) -> Finding:
@@ -260,3 +290,9 @@ async def _history(settings: Settings) -> Finding:
     except HistoryUnavailable as error:
         return Finding("HISTORY", str(error), "install the packages, or see to DATABASE_URL")
     return Finding("HISTORY", "calls are kept; the database answers")
+
+
+async def _phone(environ: Mapping[str, str], settings: Settings) -> list[Finding]:
+    from personaplex_bridge.doctor import phone
+
+    return await phone.examine(environ, settings)
