@@ -19,7 +19,7 @@ from personaplex_bridge.simulator.caller import CallPlan
 from personaplex_bridge.simulator.model import ModelOptions
 from personaplex_bridge.telemetry import traces
 from personaplex_bridge.telemetry.traces import CLOSE_TIMEOUT_S, MAX_CALLS, Traces, open_traces
-from tests.live.harness import COLD, raw_model, speech
+from tests.live.harness import COLD, raw_model, speech, until
 from tests.live.test_recovery import Models
 from tests.telemetry.collector import Collector, Span, collecting
 from tests.telemetry.watched import bridge_to, full_line
@@ -109,10 +109,13 @@ async def test_a_collector_that_is_away_harms_nobody(
         assert time.monotonic() - ended_s < CLOSE_TIMEOUT_S + 10.0
     assert report.outcome == "the caller hung up"
     assert report.problems == []
-    told = [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
-    assert [entry.getMessage() for entry in told if "collector" in entry.getMessage()] == [
-        "the OpenTelemetry collector takes no traces: they are lost"
-    ]
+
+    def told() -> list[str]:
+        warnings = [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
+        return [entry.getMessage() for entry in warnings if "collector" in entry.getMessage()]
+
+    await until(lambda: bool(told()), timeout_s=10.0)  # from a thread of the SDK's
+    assert told() == ["the OpenTelemetry collector takes no traces: they are lost"]
     assert not [entry for entry in caplog.records if entry.name.startswith("opentelemetry")]
 
 
