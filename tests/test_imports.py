@@ -29,6 +29,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "memory": (set(), set()),
     "findings": (set(), set()),
     "record": (set(), set()),
+    "observing": ({"logs", "record"}, set()),
     "twilio": ({"errors", "config", "values", "logs"}, {"aiohttp", "orjson", "twilio"}),
     "personaplex": ({"errors", "config", "values", "logs"}, {"websockets"}),
     "audio": (
@@ -65,6 +66,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {
             "memory",
             "logs",
+            "observing",
             "personas",
             "record",
             "recording.recorder",
@@ -81,6 +83,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "numbers": (BASE | {"findings", "twilio", "web.paths"}, {"aiohttp", "orjson", "twilio"}),
     "dev": (BASE, {"aiohttp", "orjson", "ngrok"}),
     "dev.chain": (BASE | {"findings", "logs", "numbers"}, set()),
+    "telemetry": (
+        BASE
+        | {"logs", "observing", "pool", "record", "web.forwarded", "web.observed"}
+        | {"__version__"},
+        {"aiohttp", "opentelemetry", "prometheus_client"},
+    ),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from personaplex_bridge import logs
 from personaplex_bridge.config import read_settings
-from personaplex_bridge.logs import Redacting
+from personaplex_bridge.logs import JsonLines, Redacting
 from personaplex_bridge.twilio import signature
 
 TOKEN, OLD = "0123456789abcdef0123456789abcdef", "fedcba98"
@@ -97,3 +100,67 @@ def test_what_is_configured_is_what_is_used(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_no_secrets_no_harm() -> None:
     assert line(Redacting(["", ""]), "hello") == "hello"
+
+
+def entry(formatter: logging.Formatter, message: str, **more: object) -> dict[str, object]:
+    """A message as one line of JSON."""
+    made = {"msg": message, "levelname": "INFO", "levelno": logging.INFO, "name": "x", **more}
+    text = formatter.format(logging.makeLogRecord(made))
+    assert "\n" not in text
+    assert text.isascii()
+    read = json.loads(text)
+    assert isinstance(read, dict)
+    return read
+
+
+@pytest.fixture
+def json_lines() -> JsonLines:
+    return JsonLines(read_settings({**ENVIRON, "TWILIO_AUTH_TOKEN": f'{TOKEN}, quo"te\\é'}).secrets)
+
+
+def test_json_has_one_object_a_line(json_lines: JsonLines) -> None:
+    read = entry(json_lines, "first\nsecond %s", args=("é",), created=1_700_000_000.0625)
+    assert read == {
+        "time": "2023-11-14T22:13:20.062Z",
+        "level": "INFO",
+        "logger": "x",
+        "message": "first\nsecond é",
+    }
+
+
+def test_json_is_redacted_too(json_lines: JsonLines) -> None:
+    read = entry(json_lines, "a call from +15550111 with %r", args=(TOKEN,))
+    assert read["message"] == "a call from (number) with '(secret)'"
+    read = entry(json_lines, 'here: quo"te\\é')
+    assert read["message"] == "here: (secret)"
+    try:
+        raise ValueError(f"no call from +15550111 with {TOKEN}")
+    except ValueError:
+        read = entry(json_lines, "it failed", exc_info=sys.exc_info())
+    error = str(read["error"])
+    assert error.startswith("Traceback")
+    assert error.endswith("ValueError: no call from (number) with (secret)")
+
+
+def test_json_tells_the_call_by_its_number(caplog: pytest.LogCaptureFixture) -> None:
+    logs.CallLog(7).warning("%s frames", 12)
+    assert caplog.messages == ["[call 7] 12 frames"]
+    read = json.loads(JsonLines().format(caplog.records[0]))
+    assert (read["call"], read["message"]) == (7, "12 frames")
+    assert read["logger"] == "personaplex_bridge.call"
+
+
+@settings(max_examples=200)
+@given(st.text())
+def test_json_of_any_text_is_one_line_and_comes_back(text: str) -> None:
+    read = entry(JsonLines(), "%s", args=(text,))
+    assert read["message"] == JsonLines().redacted(text)
+
+
+def test_the_format_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, stream = logging.Logger("root"), io.StringIO()
+    monkeypatch.setattr(logging, "root", root)
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.configure("INFO", [TOKEN], "json")
+    root.warning("the token is %s", TOKEN)
+    assert json.loads(stream.getvalue())["message"] == "the token is (secret)"

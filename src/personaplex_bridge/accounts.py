@@ -1,4 +1,4 @@
-"""A call's counters, gathered into its record once it is over."""
+"""A call's counters, gathered into its record: when somebody asks, and once it is over."""
 
 from __future__ import annotations
 
@@ -47,4 +47,5 @@ def count_downlink(record: CallRecord, speaking: Speaking) -> None:
 
 
 def _lag(meter: LagMeter) -> Lag:
-    return Lag(meter.percentile_ms(50), meter.percentile_ms(99), meter.max_ms)
+    percentiles = meter.percentile_ms(50), meter.percentile_ms(99)
+    return Lag(*percentiles, meter.max_ms, meter.times())

@@ -19,6 +19,9 @@ from personaplex_bridge.values import LOG_LEVELS, LOOPBACK_HOSTS, Network, Serve
 WhenBusy: TypeAlias = Literal["queue", "reject", "forward", "voicemail"]
 Fallback: TypeAlias = Literal["hangup", "forward", "voicemail"]
 
+LogFormat: TypeAlias = Literal["text", "json"]
+
+LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
 TRANSCODERS = ("native", "soxr")
 NOISE_GATES: tuple[Literal["off", "auto", "strict"], ...] = ("off", "auto", "strict")
 WHEN_BUSY: tuple[WhenBusy, ...] = ("queue", "reject", "forward", "voicemail")
@@ -109,6 +112,11 @@ class Settings:
     recording_words: str | None = "This call is recorded."
     """None: callers are not told by us."""
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
+    metrics_allow: tuple[Network, ...] | None = LOOPBACK_NETWORKS
+    """Who may read /metrics. None: it isn't there."""
+    otlp_endpoint: str | None = None
+    """An OpenTelemetry collector's address; None: no traces."""
     twilio_account_sid: str | None = None
     twilio_auth_tokens: tuple[str, ...] = field(default=(), repr=False)
     """Any of them may sign."""
@@ -231,6 +239,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "RECORDING_WORDS", values.or_off(values.words), defaults.recording_words
         ),
         log_level=get("LOG_LEVEL", values.choice(LOG_LEVELS), defaults.log_level),
+        log_format=get("LOG_FORMAT", values.choice(LOG_FORMATS), defaults.log_format),
+        metrics_allow=get(
+            "METRICS_ALLOW", values.or_off(values.listed(values.network)), defaults.metrics_allow
+        ),
+        otlp_endpoint=get("OTEL_EXPORTER_OTLP_ENDPOINT", values.http_url, None),
         twilio_account_sid=get("TWILIO_ACCOUNT_SID", values.account_sid, None),
         twilio_auth_tokens=get("TWILIO_AUTH_TOKEN", values.secrets, ()),
         allow_unsigned=get("ALLOW_UNSIGNED", values.flag, defaults.allow_unsigned),

@@ -1,4 +1,5 @@
-"""Logging: one line a message, the call's id in front, nothing private in it.
+"""Logging: one line a message, the call's number in front, nothing private in it. Or one JSON
+object a line, for programs.
 
 Caller numbers, prompts, transcripts and tokens are never put into a message. Should one get into
 one all the same, in the words of an exception, say, `Redacting` is the second line of defence for
@@ -7,9 +8,11 @@ what can be told by its looks.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, MutableMapping
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from urllib.parse import quote, quote_plus
 
@@ -36,13 +39,14 @@ class CallLog(logging.LoggerAdapter[logging.Logger]):
 
     def __init__(self, number: int) -> None:
         super().__init__(logging.getLogger(f"{NAME}.call"))
-        self._prefix = f"[call {number}]"
+        self._number = number
 
     def process(
         self, msg: object, kwargs: MutableMapping[str, Any]
     ) -> tuple[str, MutableMapping[str, Any]]:
-        """Prefix the message."""
-        return f"{self._prefix} {msg}", kwargs
+        """Prefix the message, and note the call's number for `JsonLines`."""
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), "call": self._number}
+        return f"{_prefix(self._number)}{msg}", kwargs
 
 
 Log: TypeAlias = logging.Logger | CallLog
@@ -68,15 +72,50 @@ class Redacting(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and the traceback if there is one, with `(number)` for a number and so on."""
-        return self._private.sub(self._kind, super().format(record))
+        return self.redacted(super().format(record))
+
+    def redacted(self, text: str) -> str:
+        """The text, without what is private."""
+        return self._private.sub(self._kind, text)
 
     def _kind(self, match: re.Match[str]) -> str:
         return f"({self._kinds[(match.lastindex or 1) - 1]})"
 
 
-def configure(level: str, secrets: Iterable[str] = ()) -> None:
-    """Log to standard error at `level`, without the `secrets`. Libraries speak from WARNING up."""
+class JsonLines(Redacting):
+    """One JSON object in one line a message, redacted as `Redacting` does.
+
+    `time` (UTC, ISO 8601, with milliseconds), `level`, `logger`, `message`; `call`, the call's
+    number, in what is said of one; `error`, the traceback, if there is one.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; not one character of it is outside ASCII."""
+        message, call = record.getMessage(), getattr(record, "call", None)
+        moment = datetime.fromtimestamp(record.created, UTC)
+        entry: dict[str, object] = {
+            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+        }
+        if isinstance(call, int):
+            entry["call"], message = call, message.removeprefix(_prefix(call))
+        # Each text by itself: in JSON's escapes some secrets would not be found.
+        entry["message"] = self.redacted(message)
+        if record.exc_info:
+            entry["error"] = self.redacted(self.formatException(record.exc_info))
+        return json.dumps(entry)
+
+
+def _prefix(call: int) -> str:
+    return f"[call {call}] "
+
+
+def configure(level: str, secrets: Iterable[str] = (), form: str = "text") -> None:
+    """Log to standard error at `level`, without the `secrets`, as `text` or `json`. Libraries speak
+    from WARNING up.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(Redacting(secrets))
+    handler.setFormatter(JsonLines(secrets) if form == "json" else Redacting(secrets))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger(NAME).setLevel(level)

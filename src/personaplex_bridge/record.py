@@ -33,7 +33,10 @@ class Ending:
 
     by: EndedBy
     reason: str
+    """For people; it may quote what a peer has sent."""
     close_code: int
+    kind: str = "other"
+    """For a label: one of a few words, or the class of the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,10 @@ class Failure:
 
     at_s: float
     reason: str
+    """For people; it may quote what the server has sent."""
     gone_s: float | None = None
+    kind: str = "ModelError"
+    """The class of the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,9 @@ class Lag:
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     max_ms: float = 0.0
+    times: tuple[int, ...] = field(default=(), repr=False)
+    """How often it was less than 20 ms, less than 40, and so on; the last of 250 has all the rest.
+    """
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.recording.recorder import Recorder
+from personaplex_bridge.telemetry import telemetry
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
@@ -59,7 +60,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     At its end the calls in progress are cut off: `Bridge.say_goodbye` before tells the callers.
 
     Raises:
-        ConfigError: the address can't be listened on, or the Redis of LEASES_URL not be reached.
+        ConfigError: the address can't be listened on, or the Redis of LEASES_URL not be reached,
+            RECORDINGS_FOLDER not be written to, or traces are wanted without their packages.
         AudioError: RINGBACK or HOLD_SOUND is a file without usable sound.
         PersonaError: PERSONA or PERSONAS_FILE is not usable.
     """
@@ -78,15 +80,18 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         if settings.recording:
             recorder = Recorder(settings.recordings_folder, settings.recording_days)
             await stack.enter_async_context(recorder.running())
+        watch = await stack.enter_async_context(telemetry(settings))
         bridge = Bridge(
             settings,
             catalogue,
             pool,
+            observers=watch.observers,
             waiting_sound=sound,
             hold_sound=hold,
             recorder=recorder,
         )
         app = bridge.application()
+        watch.add_to(app, bridge)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
         for number, server in enumerate(servers, start=1):

@@ -40,6 +40,8 @@ Admit = Callable[[Start], Choice]
 Record = Callable[[str, Log], Recording]
 """Begins the recording of a call, by its SID."""
 
+OnRecord = Callable[[CallRecord], None]
+
 
 class _CallOver(Exception):
     """Ends the session's TaskGroup."""
@@ -64,11 +66,13 @@ class BridgeSession:
         settings: Settings,
         log: Log,
         *,
+        on_begin: OnRecord = lambda _record: None,
         waiting_sound: bytes | None = None,
         begin_recording: Record | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.record = CallRecord()
+        self._on_begin = on_begin
         self._stream = stream
         self._connect = connect
         self._admit = admit
@@ -92,11 +96,11 @@ class BridgeSession:
         Errors of either side end in the record, not in an exception. Cancelling ends the call
         with close code 1001 (going away) and passes on.
         """
-        ending = Ending(EndedBy.BRIDGE, "internal error", INTERNAL_ERROR)
+        ending = Ending(EndedBy.BRIDGE, "internal error", INTERNAL_ERROR, "internal_error")
         try:
             ending = await self._bridge()
         except asyncio.CancelledError:
-            ending = Ending(EndedBy.BRIDGE, "shutting down", GOING_AWAY)
+            ending = Ending(EndedBy.BRIDGE, "shutting down", GOING_AWAY, "shutting_down")
             raise
         finally:
             self._finish(ending)
@@ -134,6 +138,8 @@ class BridgeSession:
         if self._begin_recording is not None:
             self._recording = self._begin_recording(start.call_sid, self._log)
             self._speaking.tape = self._recording.tape
+            self.record.recording = self._recording.path
+        self._on_begin(self.record)
         return choice
 
     async def _hear_caller(self) -> None:
@@ -151,7 +157,7 @@ class BridgeSession:
                 case Dtmf(digit=digit):
                     record.keys = (record.keys + digit)[-MAX_KEYS:]
                 case Stop():
-                    raise _CallOver(Ending(EndedBy.CALLER, "the caller hung up", NORMAL))
+                    raise _CallOver(Ending(EndedBy.CALLER, "the caller hung up", NORMAL, "hung_up"))
                 case _:
                     pass
         # Who hangs up sends a stop: the caller may still be there, and hears what comes after it.
@@ -199,7 +205,8 @@ class BridgeSession:
     async def _limit_length(self) -> None:
         """End a call that is longer than any may be."""
         await self._clock.sleep_until(self._began_s + self._settings.max_call_s)
-        raise _CallOver(Ending(EndedBy.BRIDGE, "the longest call is over", GOING_AWAY))
+        over = Ending(EndedBy.BRIDGE, "the longest call is over", GOING_AWAY, "longest_call")
+        raise _CallOver(over)
 
     async def _fill_silence(self) -> None:
         """Let the caller hear that somebody will answer, whenever there is no model."""
@@ -286,23 +293,28 @@ class BridgeSession:
         self._let_play()
         self._hearing.begin_again()
         self._speaking.begin_again()
-        self.record.failures.append(Failure(self._elapsed_s(), str(error)))
+        kind = type(error).__name__
+        self.record.failures.append(Failure(self._elapsed_s(), str(error), kind=kind))
         self._log.warning("the model failed, for the %d. time in this call: %s", recoveries, error)
         self._is_lost.set()
 
-    def _finish(self, ending: Ending) -> None:
+    def count(self) -> CallRecord:
+        """The record, its counters as they are now."""
         record = self.record
-        record.ending = ending
         record.duration_s = self._elapsed_s()
-        if self._recording is not None:
-            record.recording = self._recording.path
-            self._recording.close(self._clock.now())
         record.bad_messages = self._stream.bad_messages
         if self._hearing.first_sent_s is not None:
             record.first_sent_s = self._hearing.first_sent_s - self._began_s
         count_uplink(record, self._hearing)
         count_downlink(record, self._speaking)
         record.turn_delays_s = list(self._turns.delays_s)
+        return record
+
+    def _finish(self, ending: Ending) -> None:
+        record = self.count()
+        record.ending = ending
+        if self._recording is not None:
+            self._recording.close(self._clock.now())
         level = logging.INFO if ending.close_code in (NORMAL, GOING_AWAY) else logging.WARNING
         self._log.log(level, "%s", record.summary())
 
@@ -326,13 +338,14 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _ending_after(error: BaseException) -> Ending:
     """The one place where errors become close codes."""
+    kind = type(error).__name__
     match error:
         case _CallOver():
             return error.ending
         case ModelBusy():
-            return Ending(EndedBy.MODEL, str(error), TRY_AGAIN_LATER)
+            return Ending(EndedBy.MODEL, str(error), TRY_AGAIN_LATER, kind)
         case ModelError():
-            return Ending(EndedBy.MODEL, str(error), INTERNAL_ERROR)
+            return Ending(EndedBy.MODEL, str(error), INTERNAL_ERROR, kind)
         case _:
             code = error.code if isinstance(error, StreamError) else INTERNAL_ERROR
-            return Ending(EndedBy.CALLER, str(error), code)
+            return Ending(EndedBy.CALLER, str(error), code, kind)

@@ -223,6 +223,15 @@ def public_url(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def http_url(value: str) -> str:
+    """An address that is asked with HTTP, without a trailing slash."""
+    allowed = "http:// or https://, a host, with or without a path; no user, no query"
+    parts = split(value, allowed)
+    if parts.scheme not in ("http", "https") or parts.query:
+        raise ValueError(allowed)
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
 def server_address(value: str) -> ServerAddress:
     """A model server's address, and its capacity if that is given: ws://gpu:8998#capacity=4."""
     allowed = (

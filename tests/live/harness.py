@@ -31,6 +31,7 @@ from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.simulator.report import PhoneReport
+from personaplex_bridge.telemetry import telemetry
 from personaplex_bridge.twilio import inbound
 from personaplex_bridge.values import CHAT_PATH, ServerAddress
 from personaplex_bridge.web.bridge import Bridge
@@ -88,8 +89,9 @@ async def bridge_to(
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
 ) -> AsyncIterator[Line]:
-    """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm."""
-    servers = [server] if isinstance(server, str) else server
+    """A bridge to the model servers at a URL or several, with the metrics that the settings want;
+    without WARM_LINES no line is warm.
+    """
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
@@ -99,11 +101,20 @@ async def bridge_to(
         [ServerAddress(url, settings.personaplex_capacity) for url in servers],
         catalogue.get(settings.persona).role,
     )
-    bridge = Bridge(
-        settings, catalogue, pool, records.put_nowait, waiting_sound=waiting_sound, clock=clock
-    )
-    async with hosted(bridge.application(), HOST, 0, settings.max_header_bytes) as port:
-        yield Line(port, bridge, pool, records)
+    async with telemetry(settings) as watch:
+        bridge = Bridge(
+            settings,
+            catalogue,
+            pool,
+            records.put_nowait,
+            observers=watch.observers,
+            waiting_sound=waiting_sound,
+            clock=clock,
+        )
+        app = bridge.application()
+        watch.add_to(app, bridge)
+        async with hosted(app, HOST, 0, settings.max_header_bytes) as port:
+            yield Line(port, bridge, pool, records)
 
 
 @asynccontextmanager

@@ -8,6 +8,8 @@ MAX_SAMPLES = 1024
 """Kept of the recent past at most, however fast messages come."""
 BIN_MS = 20
 """Lags are counted by the 20 ms frame."""
+MAX_BINS = 250
+"""What `LagMeter.times` tells apart: 5 s."""
 
 
 class RecentLag:
@@ -70,6 +72,15 @@ class LagMeter:
         lag_ms = max(0.0, lag_ms)
         self.max_ms = max(self.max_ms, lag_ms)
         self._bins[int(lag_ms) // BIN_MS] += 1
+
+    def times(self) -> tuple[int, ...]:
+        """How many lags there were in each 20 ms from 0 on; the last of 250 has all the rest."""
+        if not self._bins:
+            return ()
+        times = [0] * (min(max(self._bins), MAX_BINS - 1) + 1)
+        for number, count in self._bins.items():
+            times[min(number, MAX_BINS - 1)] += count
+        return tuple(times)
 
     def percentile_ms(self, percent: float) -> float:
         """So many per cent of the lags were at most this, to 20 ms. 0 without any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from personaplex_bridge import logs
@@ -42,10 +43,13 @@ def _serve(arguments: argparse.Namespace) -> int:
     from personaplex_bridge.serve import serve
 
     given = {"HOST": arguments.host, "PORT": arguments.port}
+    environ = environment()
     settings = read_settings(
-        {**environment(), **{name: value for name, value in given.items() if value is not None}}
+        {**environ, **{name: value for name, value in given.items() if value is not None}}
     )
-    logs.configure(settings.log_level, settings.secrets)
+    # The OpenTelemetry SDK reads its variables by itself, and doesn't know of .env.
+    os.environ.update({name: environ[name] for name in environ if name.startswith("OTEL_")})
+    logs.configure(settings.log_level, settings.secrets, settings.log_format)
     run(serve(settings))
     return 0
 

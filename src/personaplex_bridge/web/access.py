@@ -17,10 +17,12 @@ from aiohttp import web
 from personaplex_bridge import logs
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
+from personaplex_bridge.observing import Refused
 from personaplex_bridge.twilio import signature
 from personaplex_bridge.values import LOOPBACK_HOSTS
 from personaplex_bridge.web.forwarded import Proxies
 from personaplex_bridge.web.hosting import vouch_for
+from personaplex_bridge.web.observed import ASKED, REFUSED
 from personaplex_bridge.web.rates import RateLimit
 
 MAX_FIELDS = 200
@@ -64,7 +66,10 @@ class Access:
         account = self._settings.twilio_account_sid
         if account and parameters.get("AccountSid") != account:
             _log.warning("refused a webhook: it is not of the account TWILIO_ACCOUNT_SID")
-            raise web.HTTPForbidden(text="another account\n")
+            refusal = web.HTTPForbidden(text="another account\n")
+            refusal[REFUSED] = Refused.ACCOUNT
+            raise refusal
+        request[ASKED] = parameters
         return parameters
 
     def check_upgrade(self, request: web.Request) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
-from personaplex_bridge.errors import ModelBusy, ModelUnavailable
+from personaplex_bridge.errors import ModelBusy, ModelError, ModelUnavailable
+from personaplex_bridge.observing import NOBODY, Several
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.pool import ModelPool
 
@@ -21,7 +22,11 @@ class Admission:
     """
 
     def __init__(
-        self, pool: ModelPool, max_calls: int, streams: Callable[[], Collection[str]]
+        self,
+        pool: ModelPool,
+        max_calls: int,
+        streams: Callable[[], Collection[str]],
+        observer: Several = NOBODY,
     ) -> None:
         self.pool = pool
         self.is_closed = False
@@ -30,6 +35,7 @@ class Admission:
         """The calls that hold here, and come before a call: room is theirs first."""
         self._max_calls = max_calls
         self._streams = streams
+        self._observer = observer
         self._reserving: set[str] = set()
 
     def check_room(self, call: str) -> None:
@@ -54,11 +60,21 @@ class Admission:
             ModelUnavailable: every one is down, or nobody can say in time.
         """
         self.check_room(call)
+        began_s, failure = asyncio.get_running_loop().time(), None
         self._reserving.add(call)  # others who come while the store of leases is asked
+        try:
+            await self._reserve(call, role, patient=patient)
+        except ModelError as error:
+            failure = type(error).__name__
+            raise
+        finally:
+            self._reserving.discard(call)
+            took_s = asyncio.get_running_loop().time() - began_s
+            self._observer.server_reserved(call, took_s, failure)
+
+    async def _reserve(self, call: str, role: Role, *, patient: bool) -> None:
         try:
             async with asyncio.timeout(RESERVE_TIMEOUT_S):
                 await self.pool.reserve(call, role, patient=patient)
         except TimeoutError:
             raise ModelUnavailable("no model server could be reserved in time") from None
-        finally:
-            self._reserving.discard(call)

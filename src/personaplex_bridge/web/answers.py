@@ -9,10 +9,12 @@ from aiohttp import web
 
 from personaplex_bridge import logs
 from personaplex_bridge.config import Fallback, Settings
+from personaplex_bridge.observing import Answer
 from personaplex_bridge.personas import Choice
 from personaplex_bridge.twilio import twiml
 from personaplex_bridge.twilio.twiml import Words
 from personaplex_bridge.web.access import Access
+from personaplex_bridge.web.observed import ANSWER
 from personaplex_bridge.web.paths import (
     AFTER_PATH,
     FORWARDED_PATH,
@@ -51,7 +53,8 @@ class Answers:
         settings, action = self._settings, self._url(request, AFTER_PATH)
         told = settings.recording_words if settings.recording else None
         words = None if told is None else self._words(told)
-        return _xml(twiml.connect_stream(stream_url, parameters, action, words))
+        document = twiml.connect_stream(stream_url, parameters, action, words)
+        return _xml(document, Answer.CONNECTED)
 
     def busy(self, request: web.Request, choice: Choice, status: str) -> web.Response:
         """All servers are busy: WHEN_BUSY."""
@@ -65,14 +68,17 @@ class Answers:
     def hold_on(self, request: web.Request, choice: Choice) -> web.Response:
         """The caller holds, from now on or again."""
         wait_url = self._url(request, WAIT_PATH + _query(choice))
-        return _xml(twiml.enqueue(wait_url, self._url(request, QUEUED_PATH + _query(choice))))
+        queued_url = self._url(request, QUEUED_PATH + _query(choice))
+        return _xml(twiml.enqueue(wait_url, queued_url), Answer.QUEUED)
 
     def reject(self, request: web.Request, status: str) -> web.Response:
         """A busy signal; but an answered call, as another bridge's that drains, can't have one.
 
         `status` is Twilio's CallStatus.
         """
-        return _xml(twiml.reject_busy()) if status == UNANSWERED else self.failed(request)
+        if status != UNANSWERED:
+            return self.failed(request)
+        return _xml(twiml.reject_busy(), Answer.REJECTED)
 
     def failed(self, request: web.Request) -> web.Response:
         """No model can go on with the call: say sorry, then FALLBACK."""
@@ -91,39 +97,42 @@ class Answers:
         other = self._settings.drain_to
         if other is None or SENT_ON in request.query:
             return self.call_again()
-        return _xml(twiml.redirect(f"{other}{WEBHOOK_PATH}{_query(choice)}&{SENT_ON}=yes"))
+        there = f"{other}{WEBHOOK_PATH}{_query(choice)}&{SENT_ON}=yes"
+        return _xml(twiml.redirect(there), Answer.SENT_ON)
 
     def call_again(self) -> web.Response:
         """The bridge shuts down."""
-        return _xml(twiml.hang_up(self._words(self._settings.again_words)))
+        return _xml(twiml.hang_up(self._words(self._settings.again_words)), Answer.CALL_AGAIN)
 
     def hang_up(self) -> web.Response:
         """All is said."""
-        return _xml(twiml.hang_up())
+        return _xml(twiml.hang_up(), Answer.HUNG_UP)
 
     def tell_place(self, position: int) -> web.Response:
         """For a caller who holds: their place in line."""
         text = self._settings.busy_words.replace("{position}", str(position))
-        return _xml(twiml.hold(self._words(text), None))
+        return _xml(twiml.hold(self._words(text), None), Answer.HOLDING)
 
     def play_piece(self, request: web.Request, number: int) -> web.Response:
         """For a caller who holds: a piece of hold sound."""
-        return _xml(twiml.hold(None, self._url(request, f"{HOLD_PATH}/{number}.wav")))
+        piece_url = self._url(request, f"{HOLD_PATH}/{number}.wav")
+        return _xml(twiml.hold(None, piece_url), Answer.HOLDING)
 
     def leave_queue(self) -> web.Response:
         """For a caller who holds: no longer."""
-        return _xml(twiml.leave_queue())
+        return _xml(twiml.leave_queue(), Answer.LEFT_QUEUE)
 
     def _hand_over(self, request: web.Request, way: Fallback, text: str | None) -> web.Response:
         """Say something, then let somebody else have the call, or nobody."""
         settings, words = self._settings, None if text is None else self._words(text)
         if way == "voicemail":
             greeting = self._words(settings.voicemail_words)
-            return _xml(twiml.take_message(greeting, self._url(request, RECORDED_PATH), words))
+            recorded_url = self._url(request, RECORDED_PATH)
+            return _xml(twiml.take_message(greeting, recorded_url, words), Answer.VOICEMAIL)
         if way == "forward" and settings.forward_to is not None:
             action = self._url(request, FORWARDED_PATH)
-            return _xml(twiml.forward(settings.forward_to, action, words))
-        return _xml(twiml.hang_up(words))
+            return _xml(twiml.forward(settings.forward_to, action, words), Answer.FORWARDED)
+        return _xml(twiml.hang_up(words), Answer.SORRY)
 
     def _url(self, request: web.Request, path: str) -> str:
         return self._access.public_base(request) + path
@@ -137,5 +146,7 @@ def _query(choice: Choice) -> str:
     return "?" + urlencode(choice.parameters, quote_via=quote)
 
 
-def _xml(document: str) -> web.Response:
-    return web.Response(text=document, content_type="text/xml")
+def _xml(document: str, answer: Answer) -> web.Response:
+    response = web.Response(text=document, content_type="text/xml")
+    response[ANSWER] = answer
+    return response

@@ -9,7 +9,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
 from aiohttp import web
@@ -18,6 +18,8 @@ from personaplex_bridge import logs, memory
 from personaplex_bridge.audio.hold import HoldSound, music
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
+from personaplex_bridge.errors import StreamRefused
+from personaplex_bridge.observing import Observer, Refused, Several
 from personaplex_bridge.personas import Catalogue, Choice, choose
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord, Ending
@@ -30,9 +32,10 @@ from personaplex_bridge.web.admission import Admission
 from personaplex_bridge.web.aftermath import GOING_AWAY, Aftermath
 from personaplex_bridge.web.answers import Answers
 from personaplex_bridge.web.hosting import vouch_for
+from personaplex_bridge.web.observed import observed_by
 from personaplex_bridge.web.outcomes import Outcomes
 from personaplex_bridge.web.paths import STREAM_PATH
-from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Tickets
+from personaplex_bridge.web.tickets import TOKEN_PARAMETER, Refusal, Tickets
 from personaplex_bridge.web.waiting import Waiting
 from personaplex_bridge.web.webhooks import Webhooks
 
@@ -59,6 +62,8 @@ _log = logging.getLogger(logs.NAME)
 
 CallOver = Callable[[CallRecord], None]
 
+_REFUSED = {refusal: Refused[f"TOKEN_{refusal.name}"] for refusal in Refusal}
+
 
 class Bridge:
     """The routes, and the calls in progress."""
@@ -70,6 +75,7 @@ class Bridge:
         pool: ModelPool,
         on_call_over: CallOver | None = None,
         *,
+        observers: Sequence[Observer] = (),
         waiting_sound: bytes | None = None,
         hold_sound: HoldSound | None = None,
         recorder: Recorder | None = None,
@@ -77,13 +83,14 @@ class Bridge:
     ) -> None:
         self._settings = settings
         self._pool = pool
+        self._observer = Several(*observers)
         self._access = Access(settings, clock)
         # Without Twilio's token nobody can tell Twilio from others, and one of ours proves nothing.
         self._tickets = Tickets(clock) if settings.twilio_auth_tokens else None
         self._choose = partial(choose, catalogue, settings.persona)
         self._outcomes = Outcomes(clock)
         access, answers = self._access, Answers(settings, self._access, self._tickets)
-        self._admission = Admission(pool, settings.max_calls, self._admitted)
+        self._admission = Admission(pool, settings.max_calls, self._admitted, self._observer)
         lines = access, answers, self._admission, self._choose
         self._waiting = Waiting(*lines, settings, hold_sound or music(), clock)
         self._routes = (
@@ -103,12 +110,34 @@ class Bridge:
 
     @property
     def records(self) -> list[CallRecord]:
-        """The calls in progress, as far as they have come."""
+        """The calls in progress, as far as they have come; without their counters."""
         return [session.record for session in self._calls.values()]
+
+    def counted(self) -> list[CallRecord]:
+        """The calls in progress, as far as they have come, with their counters as they are now."""
+        return [session.count() for session in self._calls.values()]
+
+    @property
+    def pool(self) -> ModelPool:
+        """The model servers."""
+        return self._pool
+
+    @property
+    def callers_waiting(self) -> int:
+        """How many callers hold."""
+        return self._waiting.callers
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new calls are turned away."""
+        return self._admission.is_closed
 
     def application(self) -> web.Application:
         """The aiohttp application that serves this bridge."""
-        app = web.Application(client_max_size=self._settings.max_body_bytes)
+        app = web.Application(
+            client_max_size=self._settings.max_body_bytes,
+            middlewares=[observed_by(self._observer)],
+        )
         for routes in self._routes:
             routes.add_to(app.router)
         app.router.add_get(STREAM_PATH, self.serve_stream)
@@ -202,6 +231,7 @@ class Bridge:
             partial(self._admit, request),
             self._settings,
             log,
+            on_begin=self._observer.call_begins,
             waiting_sound=self._waiting_sound,
             begin_recording=None if self._recorder is None else self._recorder.begin,
             clock=self._clock,
@@ -215,6 +245,7 @@ class Bridge:
             del self._calls[task]
             if session.record.ending is not None:
                 self._outcomes.ended(session.record.call_sid, session.record.ending)
+            self._observer.call_over(session.record)
             if self._on_call_over is not None:
                 self._on_call_over(session.record)
             if not self._calls:
@@ -249,10 +280,19 @@ class Bridge:
         parameters = dict(start.custom_parameters)
         token = parameters.pop(TOKEN_PARAMETER, "")
         if self._tickets is not None:
-            self._tickets.redeem(token, start.call_sid, parameters)
+            self._redeem(self._tickets, token, start.call_sid, parameters)
         self._admission.check_room(start.call_sid)
         vouch_for(request)
         return self._choose(parameters)
+
+    def _redeem(
+        self, tickets: Tickets, token: str, call_sid: str, parameters: Mapping[str, str]
+    ) -> None:
+        try:
+            tickets.redeem(token, call_sid, parameters)
+        except StreamRefused as error:
+            self._observer.refused(_REFUSED[Refusal(error.reason)])
+            raise
 
     async def _tend_pool(self, _app: web.Application) -> AsyncIterator[None]:
         async with self._pool.tended():

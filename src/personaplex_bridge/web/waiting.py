@@ -27,6 +27,7 @@ from personaplex_bridge.pool.leases import FORGOTTEN_S, PRESENT_S
 from personaplex_bridge.web.access import Access
 from personaplex_bridge.web.admission import Admission
 from personaplex_bridge.web.answers import Answers
+from personaplex_bridge.web.observed import HELD_S
 from personaplex_bridge.web.paths import HOLD_PATH, QUEUED_PATH, WAIT_PATH
 from personaplex_bridge.web.webhooks import Choose
 
@@ -77,9 +78,14 @@ class Waiting:
         self._clock = clock
 
     @property
+    def callers(self) -> int:
+        """How many hold, as far as is known: who hangs up without a word counts for a while."""
+        return self._holders.number()
+
+    @property
     def is_used(self) -> bool:
         """Whether anybody holds."""
-        return self._holders.are_there()
+        return self._holders.number() > 0
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes to an application's."""
@@ -109,6 +115,7 @@ class Waiting:
         asked = await self._access.read_webhook(request)
         call, result = asked.get("CallSid", ""), asked.get("QueueResult", "")
         holder = self._holders.pop(call, asked.get("QueueTime", ""))
+        request[HELD_S] = self._clock.now() - holder.since_s
         choice = self._choose(request.query, asked.get("To", ""))
         try:
             if result == "leave" and not self._admission.is_closed:
@@ -251,7 +258,7 @@ class _Holders:
             if holder.asked_s > present_s and (me is None or holder.since_s < me.since_s)
         ]
 
-    def are_there(self) -> bool:
-        """Whether there are any who haven't hung up without a word."""
+    def number(self) -> int:
+        """Of those who haven't hung up without a word."""
         due_s = self._clock.now() - FORGOTTEN_S
-        return any(holder.asked_s > due_s for holder in self._holders.values())
+        return sum(holder.asked_s > due_s for holder in self._holders.values())

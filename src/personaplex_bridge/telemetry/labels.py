@@ -1,0 +1,37 @@
+"""Values of labels: words of ours only, so that nobody can make up new ones from outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from personaplex_bridge import errors
+from personaplex_bridge.record import EndedBy
+
+OTHER = "other"
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def of_kind(kind: str) -> str:
+    """For `Ending.kind`, and the class of an error: `hung_up`, `model_closed`."""
+    return _KINDS.get(kind, OTHER)
+
+
+def _tree(error: type[errors.BridgeError]) -> Iterator[type[errors.BridgeError]]:
+    yield error
+    for below in error.__subclasses__():
+        yield from _tree(below)
+
+
+_WORDS = ("hung_up", "shutting_down", "longest_call", "internal_error")
+_CLASSES = tuple(error.__name__ for error in _tree(errors.BridgeError))
+_KINDS = {name: _HUMP.sub("_", name).lower() for name in (*_WORDS, *_CLASSES)}
+
+MODEL_ERRORS = tuple(of_kind(error.__name__) for error in _tree(errors.ModelError))
+REASONS = (
+    *((EndedBy.CALLER, kind) for kind in ("hung_up", "stream_error")),
+    *((EndedBy.MODEL, kind) for kind in MODEL_ERRORS),
+    *((EndedBy.BRIDGE, kind) for kind in ("shutting_down", "longest_call", "internal_error")),
+)
+"""How calls end."""
