@@ -95,7 +95,7 @@ async def measure(seconds: float, sound: Path) -> dict[str, Any]:
             "GATE_MODEL_URL": servers[0].replace("ws:", "http:"),
             "LOG_LEVEL": "WARNING",
         }
-        gate = await stack.enter_async_context(started(GATE, **settings))
+        gate = await stack.enter_async_context(started(GATE, None, None, **settings))
         await until_listening(port)
         await asyncio.sleep(2.0)  # it looks once a second whether the model is up
         through = Call("through", f"ws://127.0.0.1:{port}/api/chat")

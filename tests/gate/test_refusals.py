@@ -154,6 +154,14 @@ async def test_the_longest_prompt_reaches_the_model_as_it_is() -> None:
         assert model.sessions[0].used == ("NATF2.pt", prompt)
 
 
+async def test_a_prompt_with_all_kinds_of_characters_reaches_the_model_as_it_is() -> None:
+    prompt = '50 % + 1 & more = d\u00e9j\u00e0 vu; #1? "yes"\n<b>/\\ %41 \u3042 \U0001f600'
+    async with gate_and_model(QUICK) as (gate, model):
+        async with client(gate, [VOICE, ("text_prompt", prompt)]) as connection:
+            assert await connection.recv() == b"\x00"
+        assert model.sessions[0].used == ("NATF2.pt", prompt)
+
+
 async def test_voices_are_looked_up_on_the_disk_for_each_request(tmp_path: Path) -> None:
     settings = dataclasses.replace(SETTINGS, voices_dir=tmp_path)
     async with gate_and_model(QUICK, settings) as (gate, _):

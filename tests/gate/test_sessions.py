@@ -198,6 +198,12 @@ async def test_a_client_that_answers_pings_may_wait_long() -> None:
         assert gate.gate.is_busy
 
 
+def _connections() -> list[tuple[Any, Any]]:
+    """Both ends' addresses of this process's connections that nobody has closed."""
+    found = psutil.Process().net_connections("tcp")
+    return [(each.laddr, each.raddr) for each in found if each.status == "ESTABLISHED"]
+
+
 async def test_a_client_that_stops_reading_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("personaplex_bridge.gate.relay.SEND_TIMEOUT_S", 0.2)
 
@@ -208,8 +214,11 @@ async def test_a_client_that_stops_reading_is_let_go(monkeypatch: pytest.MonkeyP
                 await server.send(b"\x01" + bytes(60_000))
 
     with logged() as log:
-        async with gate_and_raw_model(behave) as gate, raw_client(gate):
+        async with gate_and_raw_model(behave) as gate, raw_client(gate) as raw:
+            held = (HOST, gate.port), raw.getsockname()
+            assert held in _connections()
             await gate.until_free()
+            await until(lambda: held not in _connections())
     assert "client reads nothing" in log.getvalue()
 
 

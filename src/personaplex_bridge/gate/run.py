@@ -70,7 +70,10 @@ async def _has_failed(settings: GateSettings, command: Sequence[str], condition:
         condition.set(Failed(problem))
         if not settings.runpod_pod_id:
             return
-        _log.error("the gate stays, so that %s can tell why", HEALTH_PATH)
+        _log.error(
+            "the gate stays, so that %s can tell why; restart the pod when it is mended",
+            HEALTH_PATH,
+        )
     await asyncio.Event().wait()
 
 

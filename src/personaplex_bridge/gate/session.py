@@ -23,6 +23,8 @@ CLOSE_TIMEOUT_S = 1.0
 WRITE_LIMIT_BYTES = 4096
 """Handed to the client's connection before sending waits: the model's audio of a second."""
 
+_STOPPED = Ending(By.GATE, "the gate is being stopped", GOING_AWAY)
+
 _log = logging.getLogger(f"{logs.NAME}.gate")
 
 
@@ -33,6 +35,7 @@ class Session:
         self._asked = asked
         self._meters = meters
         self._running: Relay | None = None
+        self._is_stopped = False
         self._client = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             autoping=False,
@@ -48,8 +51,9 @@ class Session:
 
     def stop(self) -> None:
         """The gate is being stopped."""
+        self._is_stopped = True
         if self._running is not None:
-            self._running.stop(Ending(By.GATE, "the gate is being stopped", GOING_AWAY))
+            self._running.stop(_STOPPED)
 
     async def run(
         self, request: web.Request, place: Place, model_url: str, handshake_timeout_s: float
@@ -84,6 +88,8 @@ class Session:
         meter = SessionMeter(self._meters)
         relay = Relay(self._client, model.websocket, meter, handshake_timeout_s, on_over)
         self._running = relay
+        if self._is_stopped:  # while it was connecting
+            relay.stop(_STOPPED)
         try:
             ending = await relay.run()
         finally:
@@ -105,14 +111,13 @@ class Session:
         return True
 
     async def _close(self, request: web.Request, ending: Ending) -> None:
-        """Close the client's connection, in good order if it listens."""
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
-                if ending.by is not By.CLIENT:
+        """Close the client's connection: in good order if it listens, else for certain."""
+        if ending.by is not By.CLIENT:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
                     await self._client.close(code=ending.code, message=ending.reason.encode())
-                    return
-        # It left, is silent, or reads nothing: nothing more that waits to be sent ever arrives.
-        if request.transport is not None and ending.by is By.CLIENT:
+        # What a client that reads nothing hasn't taken by now would keep the connection for ever.
+        if request.transport is not None:
             request.transport.abort()
 
 

@@ -48,7 +48,7 @@ class Watch:
         self._is_busy = is_busy
         self._unanswered = 0
         self._look = asyncio.Event()
-        self._told_s = asyncio.get_running_loop().time()
+        self._told_s: float | None = None
 
     def look_now(self) -> None:
         """Somebody has found the model server gone."""
@@ -97,8 +97,13 @@ class Watch:
         return Loading(Stage.DOWNLOADING, done)
 
     def _tell_progress(self) -> None:
+        """Every change is told by `Condition`; this is for what lasts."""
         state, now_s = self._condition.state, asyncio.get_running_loop().time()
-        is_downloading = isinstance(state, Loading) and state.stage is Stage.DOWNLOADING
-        if is_downloading and now_s - self._told_s >= TELL_S:
-            self._told_s = now_s
-            _log.info("%s", state)
+        match state, self._told_s:
+            case Loading(Stage.STARTING), None:
+                _log.info("%s: it is asked every second", state)
+            case Loading(Stage.DOWNLOADING), float(told_s) if now_s - told_s >= TELL_S:
+                _log.info("%s", state)
+            case _, float():
+                return
+        self._told_s = now_s
