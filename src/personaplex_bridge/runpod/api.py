@@ -64,18 +64,18 @@ class RunPod(Requests):
         name before anything is repeated.
         """
         deadline = asyncio.get_running_loop().time() + self.patience.total_s
-        attempt = 1
+        attempt, uncertain = 1, False
         while True:
             try:
+                if uncertain and (made := await self._made(str(body["name"]), known)):
+                    return made
+                uncertain = False
                 return _parse(Pod.parse, await self.once("POST", "/v2/pods", body=body))
             except RunPodError as error:
+                uncertain = error.uncertain = uncertain or error.uncertain
                 if not may_pass(error):
                     raise
                 await self.wait(attempt, error, deadline)
-                made = await self._made(str(body["name"]), known) if error.uncertain else None
-            if made is not None:
-                self.tell(f"pod {made.id} was made all the same")
-                return made
             attempt += 1
 
     async def act(self, pod_id: str, action: Action) -> Pod | None:
@@ -93,11 +93,13 @@ class RunPod(Requests):
         return None if answer is None else _parse(Pod.parse, answer)
 
     async def delete(self, pod_id: str) -> None:
-        """Delete a pod, and its persistent volume. A network volume stays."""
+        """Delete a pod, and its persistent volume. A network volume stays. Fine if it is gone."""
         try:
             await self.repeat("DELETE", _path(pod_id))
         except RunPodError as error:
-            if not (error.uncertain and error.status == 404):  # else an earlier attempt did it
+            # aiohttp repeats a DELETE by itself when the connection breaks off, so that the
+            # answer to the first one may never be seen.
+            if error.status != 404:
                 raise
 
     async def gpus(self, cloud: Cloud, min_cuda: str | None = None) -> list[GpuType]:
@@ -144,7 +146,10 @@ class RunPod(Requests):
     async def _made(self, name: str, known: Collection[str]) -> Pod | None:
         """The pod that a request made whose answer never came."""
         pods = await self.pods()
-        return next((pod for pod in pods if pod.name == name and pod.id not in known), None)
+        made = next((pod for pod in pods if pod.name == name and pod.id not in known), None)
+        if made is not None:
+            self.tell(f"pod {made.id} was made all the same")
+        return made
 
     async def _done(self, pod_id: str, action: Action, error: RunPodError) -> Pod | None:
         """The pod, if an earlier attempt has done what this error says can't be done."""

@@ -109,7 +109,7 @@ def read_name(path: Path) -> str:
     Raises:
         ConfigError: it can't be read, or has no usable name.
     """
-    top = _Table(_document(path), path.name, [])
+    top = _Table(_document(path), f"{path.name}: ", [])
     name = top.get("name", _name)
     if top.wrong:
         raise ConfigError(*top.wrong)
@@ -132,9 +132,8 @@ def parse_description(document: Mapping[str, Any], source: str) -> PodDescriptio
     Raises:
         ConfigError: names every key that is unknown or wrong.
     """
-    top = _Table(document, source, [])
+    top = _Table(document, f"{source}: ", [])
     gpu, storage = top.table("gpu"), top.table("storage")
-    cuda = gpu.get("min_cuda", _optional(_version), None)
     description = PodDescription(
         name=top.get("name", _name),
         image=top.get("image", _image),
@@ -142,7 +141,7 @@ def parse_description(document: Mapping[str, Any], source: str) -> PodDescriptio
         clouds=gpu.get("clouds", _clouds, ("SECURE",)),
         prefer=cast("Prefer", gpu.get("prefer", _one_of("order", "price"), "order")),
         max_price=gpu.get("max_price", _price, None),
-        min_cuda=cuda,
+        min_cuda=gpu.get("min_cuda", _optional(_version), None),
         data_centers=gpu.get("data_centers", _texts(0), ()),
         disk_gb=storage.get("disk_gb", _whole(1, 10_000), 20),
         volume=_volume(storage),
@@ -158,20 +157,28 @@ def parse_description(document: Mapping[str, Any], source: str) -> PodDescriptio
 
 
 class _Table:
-    """Reads a table key by key, and remembers what was wrong and what was asked for."""
+    """Reads a table key by key, and remembers what was wrong and what was asked for.
 
-    def __init__(self, table: object, where: str, wrong: list[WrongValue]) -> None:
+    `prefix` is what its keys are called by in errors: `pod.toml: ` or `pod.toml: gpu.`.
+    """
+
+    def __init__(self, table: object, prefix: str, wrong: list[WrongValue]) -> None:
         self.wrong = wrong
-        self._where = where
+        self._prefix = prefix
         self._known: list[str] = []
+        self._is_table = isinstance(table, dict)
         self._table: Mapping[str, Any] = table if isinstance(table, dict) else {}
-        if not isinstance(table, dict):
-            wrong.append(WrongValue(where, str(table), "a table"))
+        if not self._is_table:
+            wrong.append(WrongValue(self.name, str(table)[:40], "a table"))
+
+    @property
+    def name(self) -> str:
+        return self._prefix.rstrip(".")
 
     def table(self, name: str) -> _Table:
         """A table within this one; an empty one if it isn't there."""
         self._known.append(name)
-        return _Table(self._table.get(name, {}), f"{self._where}: {name}", self.wrong)
+        return _Table(self._table.get(name, {}), f"{self._prefix}{name}.", self.wrong)
 
     def has(self, name: str) -> bool:
         return name in self._table
@@ -179,24 +186,20 @@ class _Table:
     def get(self, name: str, parse: Callable[[Any], T], *default: T) -> T:
         """The parsed value. Without a default the key must be there."""
         self._known.append(name)
-        if name not in self._table and default:
-            return default[0]
+        if name not in self._table and (default or not self._is_table):
+            return default[0] if default else cast("T", None)
         try:
             return parse(self._table.get(name))
         except ValueError as error:
             # What stands in `env` may be a secret that shouldn't be there.
             shown = "(hidden)" if name == "env" else str(self._table.get(name, ""))
-            separator = "." if ": " in self._where else ": "
-            variable = f"{self._where}{separator}{name}"
-            self.wrong.append(WrongValue(variable, shown, str(error)))
+            self.wrong.append(WrongValue(f"{self._prefix}{name}", shown, str(error)))
             return cast("T", None)
 
     def refuse_unknown(self) -> None:
-        for name in self._table.keys() - set(self._known):
-            allowed = f"there are {', '.join(self._known)}"
-            separator = "." if ": " in self._where else ": "
-            shown = str(self._table[name])[:40]
-            self.wrong.append(WrongValue(f"{self._where}{separator}{name}", shown, allowed))
+        for name in sorted(self._table.keys() - set(self._known)):
+            allowed, shown = f"there are {', '.join(self._known)}", str(self._table[name])[:40]
+            self.wrong.append(WrongValue(f"{self._prefix}{name}", shown, allowed))
 
 
 def _volume(storage: _Table) -> PersistentVolume | NetworkVolume | None:
@@ -205,7 +208,7 @@ def _volume(storage: _Table) -> PersistentVolume | NetworkVolume | None:
     volume: PersistentVolume | NetworkVolume | None = None
     if both:
         allowed = "one of persistent and network, not both"
-        storage.wrong.append(WrongValue("storage", "persistent, network", allowed))
+        storage.wrong.append(WrongValue(storage.name, "persistent, network", allowed))
     elif storage.has("persistent"):
         size = persistent.get("size_gb", _whole(10, 100_000))
         volume = PersistentVolume(size, persistent.get("path", _path))

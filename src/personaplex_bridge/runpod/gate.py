@@ -60,7 +60,7 @@ class GateState:
 
 
 async def ask_gate(http: aiohttp.ClientSession, url: str, token: str) -> GateState:
-    """The state of the gate at `url`, a value of PERSONAPLEX_URL. Raises nothing: it may be down."""
+    """The state of the gate at `url`, a PERSONAPLEX_URL. Raises nothing: it may be down."""
     status, report = await _get(http, url, token)
     if status == 401 and token:
         status, report = await _get(http, url, "")

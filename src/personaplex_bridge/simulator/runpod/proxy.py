@@ -46,7 +46,9 @@ class Proxy:
         base = self._base(request.match_info["target"])
         if base is None:
             return web.Response(status=404, text="no such pod, or not running")
-        url = URL(base.rstrip("/") + request.match_info["tail"]).with_query(request.query)
+        # As it came: no other quoting.
+        tail = request.raw_path.removeprefix(f"/proxy/{request.match_info['target']}")
+        url = URL(base.rstrip("/") + tail, encoded=True)
         headers = {
             name: value
             for name, value in request.headers.items()
@@ -98,7 +100,8 @@ class Proxy:
             self._sockets.add(here)
             try:
                 await here.prepare(request)
-                await self._relay(here, there)
+                if not await self._relay(here, there) and request.transport is not None:
+                    request.transport.abort()  # without a closing handshake
             finally:
                 self._sockets.discard(here)
                 await there.close()
@@ -106,7 +109,8 @@ class Proxy:
 
     async def _relay(
         self, here: web.WebSocketResponse, there: aiohttp.ClientWebSocketResponse
-    ) -> None:
+    ) -> bool:
+        """Pass on until one side closes (True), or nothing has moved for too long (False)."""
         moved = asyncio.Event()
         ways = [
             asyncio.create_task(_pass_on(here, there, moved)),
@@ -121,7 +125,8 @@ class Proxy:
                 )
                 waiting.cancel()
                 if not done:
-                    break  # nothing has moved: cut, without a closing handshake
+                    return False
+            return True
         finally:
             for way in ways:
                 way.cancel()

@@ -28,6 +28,8 @@ from personaplex_bridge.simulator.runpod.problems import Problem, invalid
 from personaplex_bridge.simulator.runpod.proxy import IDLE_CUT_S, Proxy
 from personaplex_bridge.simulator.runpod.rates import QUOTAS, Quota, Rates
 
+_RATE_HEADERS = web.RequestKey("rate_headers", dict)
+
 KEY = "rpa_STANDIN"
 """The key that the stand-in takes, unless told otherwise."""
 
@@ -119,7 +121,7 @@ class RunPodServer:
         try:
             self._let_in(request)
             headers = self._rates.count(asyncio.get_running_loop().time())
-            request["headers"] = headers
+            request[_RATE_HEADERS] = headers
             if self._document is not None:
                 await self._document.check(request)
             response = await self._answer(request, handler)
@@ -192,7 +194,8 @@ class RunPodServer:
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         _query(request, "logs")
         limit = self.options.log_lines_per_connection
-        return await stream(request, self._pod(request).log, request["headers"], limit)
+        headers = request[_RATE_HEADERS]
+        return await stream(request, self._pod(request).log, headers, limit)
 
     async def _gpus(self, request: web.Request) -> web.Response:
         query = _query(request, "gpus")
