@@ -182,6 +182,7 @@ async def test_a_number_that_points_at_a_bridge_for_good_goes_back_there(tmp_pat
         async with running(place.plan()) as run:
             await run.line("Ready")
             assert place.webhook() != stays
+            assert any(f"(afterwards: {stays})" in line for line in run.said)
             await run.end()
         assert place.webhook() == stays
         async with place.rest() as rest:
@@ -217,6 +218,32 @@ async def test_after_a_kill_the_number_is_put_back(then: str, tmp_path: Path) ->
         found = place.twilio.number(NUMBER)
         assert (found["voice_url"], found["voice_application_sid"]) == (BEFORE, APP)
         assert place.saved.all(place.twilio.account_sid) == []
+
+
+async def test_a_number_that_another_run_has_is_left_to_it(tmp_path: Path) -> None:
+    async with town(tmp_path) as place, running(place.plan()) as run:
+        await run.line("Ready")
+        first = place.webhook()
+        code, output = await place.told("dev")
+        assert code == 1
+        assert "another `personaplex-bridge dev` has the number PN" in output
+        assert place.webhook() == first
+        await run.end()
+        assert place.webhook() == BEFORE
+
+
+async def test_when_twilio_is_away_at_the_end_it_says_how_to_mend(tmp_path: Path) -> None:
+    async with town(tmp_path) as place:
+        async with running(place.plan()) as run:
+            await run.line("Ready")
+            place.twilio.too_many, place.twilio.retry_after_s = 99, 0
+            with pytest.raises(NumberError, match="twilio restore` does it"):
+                await run.end()
+        assert place.agent.tunnels == [], "the rest was taken back all the same"
+        place.twilio.too_many = 0
+        code, output = await place.told("twilio", "restore")
+        assert code == 0, output
+        assert place.webhook() == BEFORE
 
 
 async def test_of_several_numbers_one_must_be_named(tmp_path: Path) -> None:

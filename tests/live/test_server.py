@@ -222,8 +222,9 @@ async def test_health() -> None:
 
         body = await health()
         assert body.keys() == {
-            *("status", "sessions", "tasks", "uptime", "lines", "servers", "leases"),
+            *("status", "instance", "sessions", "tasks", "uptime", "lines", "servers", "leases"),
         }
+        assert body["instance"] == line.bridge.instance
         assert body["status"] == "ok"
         assert body["uptime"] >= 0
         assert (body["sessions"], body["lines"]) == (0, {"connecting": 1})

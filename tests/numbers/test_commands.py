@@ -155,7 +155,7 @@ async def test_several_numbers(tmp_path: Path) -> None:
         (["point", "--url", "http://x.example"], {}, 2, "'http://x.example' is not https://host"),
         (["point", "12"], {}, 2, "is no number with + and its country's code"),
         (["point", "+15559999999", "--url", "https://x.example"], {}, 1, "no such number"),
-        (["restore", NUMBER, "--all"], {}, 2, "either a number or --all"),
+        (["restore", NUMBER, "--all"], {}, 2, "not allowed with argument"),
         ([], {}, 2, "required"),
     ],
 )

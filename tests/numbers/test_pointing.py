@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,6 +210,54 @@ async def test_no_more_urls_are_remembered_than_needed(scene: Scene) -> None:
     assert len(kept.ours) == MAX_URLS
     await scene.release()
     assert scene.found["voice_url"] == BEFORE
+
+
+async def test_the_one_that_stays_is_never_forgotten(scene: Scene) -> None:
+    await scene.point(HERE)
+    for number in range(MAX_URLS + 5):
+        await scene.point(f"https://tunnel-{number}.example/voice/inbound", stays=False)
+    await scene.release()
+    assert scene.found["voice_url"] == HERE
+    await scene.point(THERE)
+    await scene.restore()
+    assert scene.found["voice_url"] == BEFORE
+
+
+async def test_a_number_that_was_given_up_is_forgotten(scene: Scene) -> None:
+    await scene.point()
+    scene.place.twilio.numbers.clear()
+    with pytest.raises(NumberError, match="not this account's any more"):
+        await scene.restore()
+    assert scene.kept == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_is_done_theirs_comes_back(seed: int, scene: Scene) -> None:
+    """Any walk of pointing, releasing, being killed and being changed ends where somebody else has
+    last pointed the number.
+    """
+    chance, theirs = random.Random(seed), BEFORE
+    for step in range(15):
+        url = f"https://bridge-{chance.randrange(4)}.example/voice/inbound"
+        match chance.choice(["point", "for a while", "release", "restore", "somebody", "cut off"]):
+            case "point":
+                await scene.point(url)
+            case "for a while":
+                await scene.point(url, stays=False)
+            case "somebody":
+                theirs = scene.found["voice_url"] = f"https://theirs-{step}.example/"
+            case "cut off":
+                scene.place.twilio.lost_answers = 1
+                with contextlib.suppress(TwilioError):
+                    await scene.point(url, stays=False)
+                scene.place.twilio.lost_answers = 0
+            case going_back if scene.kept:
+                with contextlib.suppress(NumberError):  # theirs is left alone
+                    await (scene.release() if going_back == "release" else scene.restore())
+    if scene.kept:
+        with contextlib.suppress(NumberError):
+            await scene.restore()
+    assert scene.found["voice_url"] == theirs
 
 
 async def test_the_only_one_that_takes_calls_is_chosen(tmp_path: Path) -> None:

@@ -59,6 +59,20 @@ def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
     assert saved.all(ACCOUNT) == []
 
 
+def test_a_number_is_one_holders(tmp_path: Path) -> None:
+    saved, other = SavedNumbers(tmp_path / "x"), SavedNumbers(tmp_path / "x")
+    with saved.held(NUMBER_SID):
+        with (
+            pytest.raises(NumberError, match=r"another .* has the number PN"),
+            other.held(NUMBER_SID),
+        ):
+            pass
+        with other.held("PN" + "4" * 32):
+            pass
+    with other.held(NUMBER_SID):
+        assert other.all(ACCOUNT) == []
+
+
 @pytest.mark.parametrize(
     "content",
     [

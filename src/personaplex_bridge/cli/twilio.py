@@ -59,10 +59,9 @@ def add(commands: Any) -> None:
     add_command(own, "numbers", _with_desk(_numbers), "list numbers", text)
     _add_point(own)
     restore = add_command(own, "restore", _with_desk(_restore), "point a number back", _RESTORE)
-    restore.add_argument("number", nargs="?", type=types.phone_number, metavar="NUMBER")
-    restore.add_argument(
-        "--all", action="store_true", help="every number that something is kept of"
-    )
+    which = restore.add_mutually_exclusive_group()
+    which.add_argument("number", nargs="?", type=types.phone_number, metavar="NUMBER")
+    which.add_argument("--all", action="store_true", help="every number that something is kept of")
     restore.add_argument("--force", action="store_true", help="even if somebody has changed it")
     add_command(own, "status", _with_desk(_status), "look at account and numbers", _STATUS)
 
@@ -123,9 +122,6 @@ async def _point(desk: Desk, arguments: argparse.Namespace) -> bool:
 
 
 async def _restore(desk: Desk, arguments: argparse.Namespace) -> bool:
-    if arguments.all and arguments.number:
-        wrong = WrongValue("--all", arguments.number, "either a number or --all")
-        raise ConfigError(wrong)
     kept = await desk.kept(arguments.number)
     if not kept:
         print("Nothing is kept: no number is to be put back.")

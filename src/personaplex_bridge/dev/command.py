@@ -100,6 +100,7 @@ async def _find_number(stack: AsyncExitStack, plan: DevPlan, tell: Tell) -> _Fou
     if info.status != "active":
         raise NumberError(f"the Twilio account is {info.status}: see Twilio's console")
     number = await pointing.choose(rest, plan.number)
+    stack.enter_context(plan.saved.held(number.sid))
     tell(f"Twilio: {info.kind.lower()} account, number {number.number}")
     kept = plan.saved.get(number.sid)
     if kept is not None and not kept.standing:
@@ -131,10 +132,12 @@ async def _pointed(plan: DevPlan, found: _Found, base: str, tell: Tell) -> Async
     url = pointing.webhook_url(base, WEBHOOK_PATH)
     try:
         account = plan.account.account_sid or ""
-        done = await pointing.point(rest, saved, account, number, url, stays=False)
-        tell(str(Finding("number", f"points to {url} (before: {done.was.told})")))
-        if done.before is not None:
-            tell(f"      what it was is kept in {saved.path(number.sid)}")
+        await pointing.point(rest, saved, account, number, url, stays=False)
+        kept = saved.get(number.sid)
+        after = "the same" if kept is None else pointing.after_release(kept).told
+        tell(str(Finding("number", f"points to {url} (afterwards: {after})")))
+        if kept is not None:
+            tell(f"      what it did before is kept in {saved.path(number.sid)}")
         yield
     finally:
         await _put_back(rest, saved, number, tell)

@@ -17,12 +17,14 @@ import dataclasses
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from personaplex_bridge.errors import NumberError
+from personaplex_bridge.errors import NumberError, TwilioError
 from personaplex_bridge.numbers.records import Number, Routing
 from personaplex_bridge.numbers.rest import TwilioRest
 from personaplex_bridge.numbers.saved import MAX_URLS, Saved, SavedNumbers
 
 METHOD = "POST"
+
+_NO_SUCH_RESOURCE = 20404
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,20 @@ async def restore(
     """Put back what we have changed of a number; with `force`, all that it was.
 
     Raises:
-        NumberError: the number points somewhere that is neither ours nor where it was before.
+        NumberError: the number points somewhere that is neither ours nor where it was before, or
+            isn't this account's any more.
         TwilioError: no answer, or a refusal.
     """
-    done = await _back(rest, kept, kept.before, force=force)
+    try:
+        done = await _back(rest, kept, kept.before, force=force)
+    except TwilioError as error:
+        if error.code != _NO_SUCH_RESOURCE:
+            raise
+        saved.forget(kept.number_sid)
+        raise NumberError(
+            f"the number {kept.number_sid} is not this account's any more: what was kept of it is "
+            "forgotten"
+        ) from error
     saved.forget(kept.number_sid)
     return done
 
@@ -126,7 +138,12 @@ async def release(rest: TwilioRest, saved: SavedNumbers, kept: Saved) -> Pointed
     """
     if not kept.standing:
         return await restore(rest, saved, kept)
-    return await _back(rest, kept, _pointed(kept.before, kept.standing))
+    return await _back(rest, kept, after_release(kept))
+
+
+def after_release(kept: Saved) -> Routing:
+    """Where `release` leads."""
+    return _pointed(kept.before, kept.standing) if kept.standing else kept.before
 
 
 async def _back(rest: TwilioRest, kept: Saved, goal: Routing, *, force: bool = False) -> Pointed:
@@ -162,7 +179,7 @@ def _is_as_left(routing: Routing, kept: Saved) -> bool:
 
 
 def _is_ours(routing: Routing, kept: Saved) -> bool:
-    return any(is_at(routing, url) for url in kept.ours)
+    return any(is_at(routing, url) for url in (*kept.ours, kept.standing) if url)
 
 
 def _pointed(routing: Routing, url: str) -> Routing:

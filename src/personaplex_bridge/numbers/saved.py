@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ class SavedNumbers:
         """
         path = self.path(saved.number_sid)
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_folder()
             _write_at_once(path, saved.serialize())
         except OSError as error:
             why = error.strerror or error
@@ -130,9 +131,40 @@ class SavedNumbers:
                 f"{path} can't be written ({why}): the number is as it was"
             ) from error
 
+    @contextmanager
+    def held(self, number_sid: str) -> Iterator[None]:
+        """Have a number for oneself inside the block, as far as this machine goes. The system ends
+        it with the process, however that ends.
+
+        Raises:
+            NumberError: another process has it, or the folder can't be used.
+        """
+        import fcntl  # not on Windows, where the other commands work
+
+        path = self.path(number_sid).with_suffix(".lock")
+        try:
+            self._make_folder()
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise NumberError(f"{path} can't be written ({error.strerror or error})") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise NumberError(
+                f"another `personaplex-bridge dev` has the number {number_sid}: end it first"
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
     def forget(self, number_sid: str) -> None:
         """Keep nothing of a number any more."""
         self.path(number_sid).unlink(missing_ok=True)
+
+    def _make_folder(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _write_at_once(path: Path, content: bytes) -> None:
