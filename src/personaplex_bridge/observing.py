@@ -56,6 +56,8 @@ class Refused(StrEnum):
     NOT_FOUND = "not_found"
     """A path or a method that isn't served."""
     ADDRESS = "address_not_allowed"
+    CONSOLE = "console"
+    """Somebody who may not use the console, or its API."""
     NO_START = "no_start"
     """A media socket that did not become a stream."""
     NO_ROOM = "no_room"
