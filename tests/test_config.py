@@ -44,6 +44,7 @@ VARIABLES = {
     "LOG_FORMAT": "log_format",
     "METRICS_ALLOW": "metrics_allow",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "otlp_endpoint",
+    "CONSOLE_TOKEN": "console_token",
     "TWILIO_ACCOUNT_SID": "twilio_account_sid",
     "TWILIO_AUTH_TOKEN": "twilio_auth_tokens",
     "TRUSTED_PROXIES": "trusted_proxies",

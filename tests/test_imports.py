@@ -89,6 +89,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {"__version__"},
         {"aiohttp", "opentelemetry", "prometheus_client"},
     ),
+    "console": (
+        BASE
+        | {"audio.mulaw", "logs", "observing", "personaplex.voices", "personas", "pool", "record"}
+        | {"session", "twilio.twiml", "web", "__version__"},
+        {"aiohttp", "numpy", "orjson"},
+    ),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},

@@ -35,7 +35,9 @@ RINGBACK_COUNTRIES = (
 
 LOOPBACK_NETWORKS = (values.network("127.0.0.0/8"), values.network("::1"))
 
-_SECRETS = frozenset({"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "PERSONAPLEX_TOKEN"})
+_SECRETS = frozenset(
+    {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "PERSONAPLEX_TOKEN", "CONSOLE_TOKEN"}
+)
 """Never shown: tokens, passwords, people's numbers."""
 
 
@@ -117,6 +119,8 @@ class Settings:
     """Who may read /metrics. None: it isn't there."""
     otlp_endpoint: str | None = None
     """An OpenTelemetry collector's address; None: no traces."""
+    console_token: str | None = field(default=None, repr=False)
+    """What the console and its API ask for; None: only this machine has them."""
     twilio_account_sid: str | None = None
     twilio_auth_tokens: tuple[str, ...] = field(default=(), repr=False)
     """Any of them may sign."""
@@ -134,7 +138,7 @@ class Settings:
         secrets = (
             *self.twilio_auth_tokens,
             *(password, unquote(password)),
-            *(self.forward_to or "", self.personaplex_token or ""),
+            *(self.forward_to or "", self.personaplex_token or "", self.console_token or ""),
         )
         return tuple(secret for secret in secrets if secret)
 
@@ -244,6 +248,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "METRICS_ALLOW", values.or_off(values.listed(values.network)), defaults.metrics_allow
         ),
         otlp_endpoint=get("OTEL_EXPORTER_OTLP_ENDPOINT", values.http_url, None),
+        console_token=get("CONSOLE_TOKEN", values.long_token, None),
         twilio_account_sid=get("TWILIO_ACCOUNT_SID", values.account_sid, None),
         twilio_auth_tokens=get("TWILIO_AUTH_TOKEN", values.secrets, ()),
         allow_unsigned=get("ALLOW_UNSIGNED", values.flag, defaults.allow_unsigned),

@@ -58,6 +58,8 @@ class Refused(StrEnum):
     ADDRESS = "address_not_allowed"
     ORIGIN = "other_origin"
     """A browser that shows no page of ours."""
+    CONSOLE = "console"
+    """Somebody who may not use the console, or its API."""
     NO_START = "no_start"
     """A media socket that did not become a stream."""
     NO_ROOM = "no_room"
