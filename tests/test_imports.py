@@ -95,6 +95,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {"session", "twilio.twiml", "web", "__version__"},
         {"aiohttp", "numpy", "orjson"},
     ),
+    "phone": (
+        BASE
+        | {"logs", "personas", "personaplex.voices", "record", "twilio.twiml", "web.browsers"}
+        | {"console.access", "console.headers", "console.problems"},
+        {"aiohttp"},
+    ),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},

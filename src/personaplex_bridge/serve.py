@@ -14,7 +14,9 @@ from personaplex_bridge import logs, signals
 from personaplex_bridge.audio.hold import hold_sound
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
+from personaplex_bridge.console.access import ConsoleAccess
 from personaplex_bridge.personas import load_catalogue
+from personaplex_bridge.phone.routes import Phone
 from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.telemetry import telemetry
@@ -92,6 +94,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         app = bridge.application()
         watch.add_to(app, bridge)
+        access = ConsoleAccess(settings)
+        if access.is_there:
+            phone = Phone(access, bridge.browser_calls, bridge, catalogue, settings.persona)
+            phone.add_to(app)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
         for number, server in enumerate(servers, start=1):

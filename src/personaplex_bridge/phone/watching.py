@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 from personaplex_bridge.record import CallRecord, Ending
 
@@ -20,7 +21,18 @@ FIGURES_EVERY_S = 1.0
 START_TIMEOUT_S = 60.0
 """A call whose stream hasn't come by then never comes: its token is good no longer."""
 
-Calls = Callable[[], Sequence[CallRecord]]
+
+class Calls(Protocol):
+    """What must be known of a bridge."""
+
+    @property
+    def records(self) -> Sequence[CallRecord]:
+        """The calls in progress."""
+        ...
+
+    def count(self, call_sid: str) -> None:
+        """Bring the counters in a call's record up to date, if it is in progress."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +48,8 @@ class Event:
 
 
 async def watch(call_sid: str, calls: Calls) -> AsyncIterator[Event]:
-    """What happens in a call, until it is over or if it never begins. `calls` are those in
-    progress.
+    """What happens in a call, until it is over or if it never begins. `calls` tells of
+    those in progress.
 
     `ready` when the model listens: {"after_s"}. `words`: [{"at_s", "text"}]. `figures` once a
     second: {"reply_ms", "turns", "interruptions", "failures"}, reply_ms null before the first
@@ -58,7 +70,8 @@ async def watch(call_sid: str, calls: Calls) -> AsyncIterator[Event]:
             yield Event("words", [{"at_s": word.at_s, "text": word.text} for word in words])
         if figures_due <= 0 or ending is not None:
             figures_due = round(FIGURES_EVERY_S / LOOK_EVERY_S)
-            yield Event("figures", _figures(record, calls))
+            calls.count(call_sid)
+            yield Event("figures", _figures(record))
         if ending is not None:
             yield _over(ending)
             return
@@ -70,7 +83,7 @@ async def _begun(call_sid: str, calls: Calls) -> CallRecord | None:
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             while True:
-                for record in calls():
+                for record in calls.records:
                     if record.call_sid == call_sid:
                         return record
                 await asyncio.sleep(LOOK_EVERY_S)

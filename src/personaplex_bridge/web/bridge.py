@@ -122,6 +122,12 @@ class Bridge:
         """The calls in progress, as far as they have come, with their counters as they are now."""
         return [session.count() for session in self._calls.values()]
 
+    def count(self, call_sid: str) -> None:
+        """Bring the counters in a call's record up to date, if it is in progress."""
+        for session in self._calls.values():
+            if session.record.call_sid == call_sid:
+                session.count()
+
     @property
     def pool(self) -> ModelPool:
         """The model servers."""

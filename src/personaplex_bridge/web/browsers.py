@@ -75,3 +75,7 @@ class BrowserCalls:
             self._access.admit_browser(request, call_sid),
             {**choice.parameters, TOKEN_PARAMETER: token},
         )
+
+    async def give_up(self, call_sid: str) -> None:
+        """Give back what was reserved for a call whose media socket isn't open yet."""
+        await self._admission.pool.leave(call_sid)
