@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ON_MACOS = (
@@ -20,6 +20,8 @@ ON_MACOS = (
 
 PATIENCE_MS = 30_000
 """For what a page is to do: a slow machine may be busy with other tests."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def executable() -> str:

@@ -6,12 +6,12 @@ export const FRAME_MS = 20;
 export const SILENCE = 0xff;
 
 const BIAS = 132;
-const CLIP = 32635;
+const MOST = 32767;
 
-// One sample of 16 bits as a byte.
+// One sample as a byte. Negative ones are complemented, not negated: so does the ITU's own coder.
 function encodeSample(sample) {
   const sign = sample < 0 ? 0x80 : 0;
-  const magnitude = Math.min(Math.abs(sample), CLIP) + BIAS;
+  const magnitude = Math.min((sample < 0 ? ~sample : sample) + BIAS, MOST);
   const exponent = 31 - Math.clz32(magnitude) - 7;
   const mantissa = (magnitude >> (exponent + 3)) & 0x0f;
   return ~(sign | (exponent << 4) | mantissa) & 0xff;
