@@ -59,6 +59,12 @@ function showChoice() {
   at("left").textContent = `Empty: the persona's own. ${maxLength - value.length} characters left.`;
 }
 
+function chosen() {
+  const own = at("text_prompt").value === "" ? "" : ", with a prompt of my own";
+  const voice = at("voice").value === "" ? "" : `, voice ${at("voice").value}`;
+  return at("persona").value + voice + own;
+}
+
 // ------------------------------------------------------------------- calling
 
 function begin() {
@@ -97,7 +103,8 @@ function showState(state) {
 }
 
 function showEnd({ text, isError }) {
-  at("state").textContent = isError ? "Call failed" : text;
+  const failed = call.seconds === 0 ? "No call" : "The call has ended";
+  at("state").textContent = isError ? failed : text;
   tellProblem(isError ? text : "");
   allow(true);
   showLevel(at("spoken"), -Infinity);
@@ -107,7 +114,9 @@ function showEnd({ text, isError }) {
 
 // Between calls people may choose, in a call they may press keys.
 function allow(isIdle) {
-  for (const field of at("choices").elements) if (field !== at("call")) field.disabled = !isIdle;
+  at("choices").hidden = !isIdle;
+  at("with").hidden = isIdle;
+  at("with").textContent = `With ${chosen()}.`;
   for (const key of at("keys").children) key.disabled = true;
   at("mute").disabled = true;
   showMuted(false);
