@@ -99,7 +99,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         BASE
         | {"logs", "personas", "personaplex.voices", "record", "twilio.twiml", "web.browsers"}
         | {"console.access", "console.headers", "console.problems"},
-        {"aiohttp"},
+        {"aiohttp", "twilio"},
     ),
     "simulator": (
         BASE | WIRE | {"logs", "record"},

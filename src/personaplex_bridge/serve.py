@@ -17,6 +17,7 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.console.access import ConsoleAccess
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.phone.routes import Phone
+from personaplex_bridge.phone.softphone import SoftphoneSettings
 from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.telemetry import telemetry
@@ -37,14 +38,17 @@ class Running:
     address: str
 
 
-async def serve(settings: Settings) -> None:
+NO_SOFTPHONE = SoftphoneSettings()
+
+
+async def serve(settings: Settings, softphone: SoftphoneSettings = NO_SOFTPHONE) -> None:
     """Serve until SIGINT, which ends the calls in progress, or SIGTERM, which lets them go on for
     up to DRAIN_TIMEOUT; then return.
 
     Raises:
         ConfigError, AudioError, PersonaError: as `running` does.
     """
-    async with running(settings) as site:
+    async with running(settings, softphone) as site:
         base = settings.public_url or site.address
         _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
         if settings.public_url is None:
@@ -56,7 +60,9 @@ async def serve(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, softphone: SoftphoneSettings = NO_SOFTPHONE
+) -> AsyncIterator[Running]:
     """Run the bridge inside the block, with a stand-in for the model if there is no other.
 
     At its end the calls in progress are cut off: `Bridge.say_goodbye` before tells the callers.
@@ -96,7 +102,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         watch.add_to(app, bridge)
         access = ConsoleAccess(settings)
         if access.is_there:
-            phone = Phone(access, bridge.browser_calls, bridge, catalogue, settings.persona)
+            phone = Phone(access, bridge.browser_calls, bridge, catalogue, settings, softphone)
             phone.add_to(app)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)

@@ -16,8 +16,9 @@ import numpy as np
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.config import Settings
 from personaplex_bridge.phone.routes import CALLS_PATH
+from personaplex_bridge.phone.softphone import SoftphoneSettings
 from personaplex_bridge.record import CallRecord
-from personaplex_bridge.serve import running
+from personaplex_bridge.serve import NO_SOFTPHONE, running
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.twilio import inbound
 from personaplex_bridge.values import ServerAddress
@@ -80,13 +81,15 @@ class Site:
 
 @asynccontextmanager
 async def site(
-    settings: Settings = SETTINGS, options: ModelOptions | None = None
+    settings: Settings = SETTINGS,
+    options: ModelOptions | None = None,
+    softphone: SoftphoneSettings = NO_SOFTPHONE,
 ) -> AsyncIterator[Site]:
     """A bridge to the model's stand-in, as `serve` runs it."""
     options = options or ModelOptions(prompt_ms=100)
     async with standin(options) as (url, model):
         settings = dataclasses.replace(settings, personaplex_servers=(ServerAddress(url),))
-        async with running(settings) as bridge:
+        async with running(settings, softphone) as bridge:
             yield Site(bridge.address, bridge.bridge, model)
 
 

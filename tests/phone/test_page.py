@@ -91,7 +91,6 @@ async def test_a_conversation(tmp_path: Path) -> None:
 
     assert record.caller_frames * 160 == len(spoken)
     matches = find_speech(mulaw.encode(spoken), mulaw.encode(heard))
-    print([(match.at_s, match.delay_s, match.correlation) for match in matches], [(m.at_s, m.correlation) for m in find_speech(said(SAID_S), mulaw.encode(spoken))], record.turn_delays_s, record.gaps, len(spoken), record.bad_messages)
     assert len(matches) >= 3
     found = [match.correlation for match in matches]
     assert np.median(found) > 0.9, found

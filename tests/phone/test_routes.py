@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -70,6 +71,14 @@ async def test_the_choices() -> None:
         assert options["default"] == "assistant"
         assert set(options["voices"]) == VOICES
         assert "assistant" in [persona["name"] for persona in options["personas"]]
+        assert options["notice"] is None
+
+
+async def test_who_is_recorded_is_told(tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, recording=True, recordings_folder=tmp_path)
+    async with site(settings) as here:
+        options = json.loads((await here.ask("GET", OPTIONS_PATH))[2])
+        assert options["notice"] == "This call is recorded."
 
 
 async def test_a_call_is_described() -> None:

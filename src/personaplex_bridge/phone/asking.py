@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from personaplex_bridge.console.problems import Problem
 
-ASKABLE = ("persona", "voice", "text_prompt")
+ASKABLE: Sequence[str] = ("persona", "voice", "text_prompt")
+"""Of a call."""
 
 BODY_TIMEOUT_S = 10.0
 
 
-async def read_asked(request: web.Request) -> dict[str, str]:
-    """The fields of a call that are filled in. An empty body asks for nothing.
+async def read_asked(request: web.Request, askable: Sequence[str] = ASKABLE) -> dict[str, str]:
+    """The fields that are filled in, of those that may be. An empty body asks for nothing.
 
     Raises:
         Problem: 400, 408, 415 or 422; says what is wrong with it.
@@ -31,10 +33,10 @@ async def read_asked(request: web.Request) -> dict[str, str]:
     # A page of another site can't send this type without asking first (CORS).
     if request.content_type != "application/json":
         raise Problem(415, "the body must be application/json")
-    return {name: value for name, value in _fields(body).items() if value}
+    return {name: value for name, value in _fields(body, askable).items() if value}
 
 
-def _fields(body: bytes) -> dict[str, str]:
+def _fields(body: bytes, askable: Sequence[str]) -> dict[str, str]:
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):
@@ -42,8 +44,8 @@ def _fields(body: bytes) -> dict[str, str]:
     if not isinstance(asked, dict):
         raise Problem(422, "the body must be a JSON object")
     for name, value in asked.items():
-        if name not in ASKABLE:
-            raise Problem(422, f"unknown field {name[:24]!r}; there are {', '.join(ASKABLE)}")
+        if name not in askable:
+            raise Problem(422, f"unknown field {name[:24]!r}; there is {', '.join(askable)}")
         if not isinstance(value, str):
             raise Problem(422, f"{name} must be a string")
     return asked

@@ -17,6 +17,7 @@ from typing import Protocol
 from aiohttp import hdrs, web
 
 from personaplex_bridge import logs
+from personaplex_bridge.config import Settings
 from personaplex_bridge.console.headers import Dresser
 from personaplex_bridge.console.problems import Problem
 from personaplex_bridge.errors import ModelBusy, ModelUnavailable, PersonaError
@@ -24,6 +25,13 @@ from personaplex_bridge.personaplex.voices import VOICES
 from personaplex_bridge.personas import Catalogue
 from personaplex_bridge.phone.asking import read_asked
 from personaplex_bridge.phone.assets import load_assets
+from personaplex_bridge.phone.softphone import (
+    IDENTITY,
+    LIFETIME_S,
+    SoftphoneSettings,
+    is_identity,
+    voice_token,
+)
 from personaplex_bridge.phone.watching import Calls, watch
 from personaplex_bridge.twilio.twiml import MAX_PARAMETER_CHARS
 from personaplex_bridge.web.browsers import BrowserCall, BrowserCalls
@@ -32,6 +40,7 @@ PAGE_PATH = "/phone"
 STATIC_PATH = f"{PAGE_PATH}/static"
 OPTIONS_PATH = f"{PAGE_PATH}/options"
 CALLS_PATH = f"{PAGE_PATH}/calls"
+TOKEN_PATH = "/voice/token"  # noqa: S105 - where it is
 
 MAX_KNOWN_CALLS = 1000
 """Calls whose events may be asked for; the oldest are forgotten."""
@@ -59,7 +68,7 @@ class Guard(Protocol):
 
 
 class Phone:
-    """The page and its calls. `default` is the persona of those who choose none."""
+    """The page and its calls."""
 
     def __init__(
         self,
@@ -67,13 +76,15 @@ class Phone:
         browser_calls: BrowserCalls,
         calls: Calls,
         catalogue: Catalogue,
-        default: str,
+        settings: Settings,
+        softphone: SoftphoneSettings,
     ) -> None:
         self._guard = guard
         self._browser_calls = browser_calls
         self._calls = calls
         self._catalogue = catalogue
-        self._default = default
+        self._settings = settings
+        self._softphone = softphone
         self._assets = load_assets("personaplex_bridge.phone", "static")
         self._known: deque[str] = deque(maxlen=MAX_KNOWN_CALLS)
         self._watchers = 0
@@ -87,7 +98,9 @@ class Phone:
         router.add_post(CALLS_PATH, self.begin_call)
         router.add_delete(CALLS_PATH + "/{sid}", self.give_up)
         router.add_get(CALLS_PATH + "/{sid}/events", self.tell_events)
-        app.on_response_prepare.append(Dresser((PAGE_PATH, f"{PAGE_PATH}/")).dress)
+        router.add_post(TOKEN_PATH, self.give_token)
+        dresser = Dresser((PAGE_PATH, f"{PAGE_PATH}/", TOKEN_PATH))
+        app.on_response_prepare.append(dresser.dress)
 
     async def show_page(self, request: web.Request) -> web.Response:
         """The page."""
@@ -115,10 +128,13 @@ class Phone:
             }
             for persona in self._catalogue.personas.values()
         ]
+        settings = self._settings
         body = {
-            "default": self._default,
+            "default": settings.persona,
             "personas": personas,
             "voices": sorted(VOICES),
+            # On the telephone, Twilio says so before.
+            "notice": settings.recording_words if settings.recording else None,
             "max_prompt_chars": MAX_PARAMETER_CHARS - len("text_prompt"),
         }
         return web.json_response(body)
@@ -157,6 +173,22 @@ class Phone:
             return await self._send_events(request, call_sid)
         finally:
             self._watchers -= 1
+
+    async def give_token(self, request: web.Request) -> web.Response:
+        """A token for the Voice SDK: `identity`, the name that `<Client>` rings, may be asked for.
+
+        404 without TWILIO_APP_SID.
+        """
+        self._guard.check(request)
+        if self._softphone.app_sid is None:
+            raise Problem(404, "TWILIO_APP_SID is not set: there are no tokens for the Voice SDK")
+        asked = await read_asked(request, ("identity",))
+        identity = asked.get("identity", IDENTITY)
+        if not is_identity(identity):
+            raise Problem(422, "identity has 1 to 121 letters, digits and underscores")
+        token = voice_token(self._softphone, identity)
+        body = {"token": token, "identity": identity, "expires_in": LIFETIME_S}
+        return web.json_response(body)
 
     def _known_sid(self, request: web.Request) -> str:
         call_sid = request.match_info["sid"]

@@ -72,7 +72,7 @@ class BrowserCalls:
             call_sid,
             f"MZ{secrets.token_hex(16)}",
             "ws" + origin.removeprefix("http") + STREAM_PATH,
-            self._access.admit_browser(request, call_sid),
+            self._access.issue_pass(call_sid),
             {**choice.parameters, TOKEN_PARAMETER: token},
         )
 

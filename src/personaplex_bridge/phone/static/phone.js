@@ -29,6 +29,8 @@ async function loadOptions() {
   for (const voice of options.voices) at("voice").add(new Option(voiceName(voice), voice));
   at("text_prompt").maxLength = options.max_prompt_chars;
   at("persona").value = options.default;
+  at("notice").textContent = options.notice ?? "";
+  at("notice").hidden = options.notice === null;
   fillInFromAddress();
   showChoice();
 }
