@@ -39,7 +39,7 @@ test("mu-law clips what is too loud", () => {
 
 for (const rateHz of [44100, 48000, 96000, 16000, 8000]) {
   test(`from ${rateHz} Hz to the telephone's band and back`, () => {
-    for (const [hz, least, most] of [[300, -0.2, 0.2], [1000, -0.2, 0.2], [3300, -0.3, 0.3]]) {
+    for (const [hz, least, most] of [[100, -0.05, 0.05], [1000, -0.05, 0.05], [3400, -0.05, 0.05]]) {
       const down = new Resampler(rateHz, 8000).process(sine(hz, rateHz, 1));
       const up = new Resampler(8000, rateHz).process(sine(hz, 8000, 1));
       for (const level of [gain(down), gain(up)]) {
@@ -53,7 +53,7 @@ for (const rateHz of [44100, 48000, 96000]) {
   test(`from ${rateHz} Hz nothing folds back`, () => {
     for (const hz of [4100, 5000, 7000, 8000, 12000, 20000]) {
       const level = gain(new Resampler(rateHz, 8000).process(sine(hz, rateHz, 1)));
-      assert.ok(level < -60, `${hz} Hz: ${level} dB`);
+      assert.ok(level < -70, `${hz} Hz: ${level} dB`);
     }
   });
 
