@@ -10,6 +10,7 @@ from typing import Protocol
 from personaplex_bridge.audio.caller_audio import FRAMES_PER_STEP, MODEL_FRAME_MS, CallerAudio
 from personaplex_bridge.audio.gate import NoiseGate
 from personaplex_bridge.audio.in_flight import InFlight
+from personaplex_bridge.audio.mulaw import FRAME_MS
 from personaplex_bridge.audio.uplink import UplinkTranscoder, make_uplink
 from personaplex_bridge.audio.voice import VoiceDetector
 from personaplex_bridge.clock import Clock
@@ -51,6 +52,8 @@ class Hearing:
         self._clock = clock
         self.heard_s = clock.now()
         """When media came last."""
+        self.latest = b""
+        """The payload of that media, mu-law: for who looks at the level."""
         self._due = asyncio.Event()
 
     @property
@@ -63,6 +66,14 @@ class Hearing:
         """Whether the model has been sent more than it has answered, beyond the usual."""
         return self._in_flight.is_awaited
 
+    @property
+    def lag_ms(self) -> float:
+        """How far the model is behind the caller now: what waits here, and what it has been sent
+        and hasn't answered.
+        """
+        waiting_ms = len(self.audio.backlog) * FRAME_MS - MODEL_FRAME_MS
+        return max(0, waiting_ms) + self._in_flight.behind_ms
+
     def begin_again(self) -> None:
         """The line to the model is gone: what comes now is for the next one."""
         self.transcoders.append(self._make_transcoder())
@@ -71,7 +82,7 @@ class Hearing:
 
     def hear(self, timestamp_ms: int, mulaw: bytes, now_s: float) -> list[bool]:
         """Take Twilio's media; for each new 20 ms frame, whether there is voice in it."""
-        self.heard_s = now_s
+        self.heard_s, self.latest = now_s, mulaw
         voiced = self.audio.receive(timestamp_ms, mulaw)
         self._see_what_is_due()
         return voiced

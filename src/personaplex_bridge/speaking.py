@@ -36,6 +36,8 @@ class Speaking:
         """Frames of the sounds while there was no model."""
         self.tape: Tape | None = None
         """Records what the phone plays."""
+        self.latest, self.latest_s = b"", clock.now()
+        """The latest media that was sent, mu-law, and when: for who looks at the level."""
         self._stream = stream
         self._clock = clock
         self._due = asyncio.Event()
@@ -130,6 +132,7 @@ class Speaking:
 
     async def _send(self, media: bytes) -> None:
         now_s = self._clock.now()
+        self.latest, self.latest_s = media, now_s
         if self.tape is not None:
             self.tape.play(media, self.playout.phone.waiting_ms(now_s), now_s)
         mark = self.playout.phone.sent(len(media) // FRAME_BYTES * FRAME_MS, now_s)
