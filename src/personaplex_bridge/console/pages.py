@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from personaplex_bridge.console.access import LOGIN_PATH, ConsoleAccess
+from personaplex_bridge.console.access import LOGIN_PATH, WRONG_TOKEN, ConsoleAccess
 from personaplex_bridge.console.problems import Problem, refused
 
 STATIC_PATH = "/console/static/"
@@ -71,7 +71,7 @@ class Pages:
         return self._access.log_out(request)
 
     def _login_page(self, to: str, problem: Problem | None = None) -> web.Response:
-        why = "" if problem is None else _SAID.get(problem.status, problem.detail)
+        why = "" if problem is None else _SAID.get(problem.detail, problem.detail)
         page = self._login.replace("{{next}}", html.escape(_own_path(to)))
         page = page.replace("{{error}}", html.escape(why))
         headers = (
@@ -85,7 +85,7 @@ class Pages:
         return web.Response(text=page, status=status, headers=headers, content_type="text/html")
 
 
-_SAID = {403: "That is not the token. It is CONSOLE_TOKEN in the bridge's settings."}
+_SAID = {WRONG_TOKEN: "That is not the token. It is CONSOLE_TOKEN in the bridge's settings."}
 
 
 def _own_path(to: str) -> str:
