@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -18,6 +19,10 @@ from personaplex_bridge.config import Settings
 
 QUIET_S = 0.3
 """When nothing has come from Twilio for so long, silence passes for the model's clock to go on."""
+
+
+KEPT_MEDIA = 12
+"""Twilio's media of 20 ms each that are kept for a while: 240 ms."""
 
 
 class Ear(Protocol):
@@ -52,8 +57,8 @@ class Hearing:
         self._clock = clock
         self.heard_s = clock.now()
         """When media came last."""
-        self.latest = b""
-        """The payload of that media, mu-law: for who looks at the level."""
+        self.latest: deque[bytes] = deque(maxlen=KEPT_MEDIA)
+        """The payloads of the latest media, mu-law: for who looks at the level."""
         self._due = asyncio.Event()
 
     @property
@@ -82,7 +87,8 @@ class Hearing:
 
     def hear(self, timestamp_ms: int, mulaw: bytes, now_s: float) -> list[bool]:
         """Take Twilio's media; for each new 20 ms frame, whether there is voice in it."""
-        self.heard_s, self.latest = now_s, mulaw
+        self.heard_s = now_s
+        self.latest.append(mulaw)
         voiced = self.audio.receive(timestamp_ms, mulaw)
         self._see_what_is_due()
         return voiced

@@ -56,8 +56,8 @@ class Site:
         """Status and JSON of the answer. A body is posted; so is True, without one."""
         async with aiohttp.ClientSession(headers={**self.headers(), **(headers or {})}) as http:
             method = "GET" if body is None else "POST"
-            sent = {} if body in (None, True) else {"json": body}
-            async with http.request(method, self.base + path, **sent) as answer:
+            sent = None if body is None or body is True else body
+            async with http.request(method, self.base + path, json=sent) as answer:
                 return answer.status, await answer.json(content_type=None)
 
     @asynccontextmanager

@@ -35,7 +35,7 @@ LOGIN_PATH = "/console/login"
 GUESSES, GUESS_EVERY_S = 5, 10.0
 """Wrong tokens from one address at once, and how often one more after that."""
 
-WRONG_TOKEN = "that is not CONSOLE_TOKEN"
+WRONG_TOKEN = "that is not CONSOLE_TOKEN"  # noqa: S105 - says so
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _FORWARDING = ("forwarded", "via", "x-forwarded-", "x-real-ip", "x-original-host", "cf-")

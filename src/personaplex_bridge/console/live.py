@@ -7,7 +7,7 @@ beside a reference to its latest media.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
@@ -43,7 +43,7 @@ class EventMark:
 
 @dataclass(frozen=True, slots=True)
 class CallView:
-    """A call now. Levels are dB of full scale (-90 to 0), of 20 to 80 ms; frames are 20 ms."""
+    """A call now. Levels are dB of full scale (-90 to 0), of a quarter second; frames are 20 ms."""
 
     sid: str
     """The CallSid, or a stream's without one."""
@@ -130,11 +130,12 @@ def _state(record: CallRecord) -> str:
     return "lost" if is_lost else "talking"
 
 
-def _level_db(media: bytes, age_s: float) -> float:
+def _level_db(media: Iterable[bytes], age_s: float) -> float:
     """How loud mu-law is: the mean power, in dB of full scale."""
-    if not media or age_s > STALE_S:
+    joined = b"".join(media)
+    if not joined or age_s > STALE_S:
         return SILENT_DB
-    samples = mulaw.decode(media).astype(np.float32)
+    samples = mulaw.decode(joined).astype(np.float32)
     power = float(np.dot(samples, samples)) / len(samples) / _FULL_SCALE**2
     return SILENT_DB if power <= 0 else round(max(SILENT_DB, 10 * math.log10(power)), 1)
 

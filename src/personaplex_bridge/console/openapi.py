@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from personaplex_bridge import __version__
-from personaplex_bridge.console.past import MAX_CHARS, MAX_LIMIT, OUTCOMES, SORTS
+from personaplex_bridge.console.past import LINE, MAX_CHARS, MAX_LIMIT, OUTCOMES, SORTS
 
 Json: TypeAlias = dict[str, Any]
 
@@ -16,6 +16,7 @@ _TEXT: Json = {"type": "string"}
 _WHOLE: Json = {"type": "integer", "minimum": 0}
 _NUMBER: Json = {"type": "number"}
 _FLAG: Json = {"type": "boolean"}
+_LINE: Json = {"type": "string", "maxLength": MAX_CHARS, "pattern": LINE}
 
 
 def describe() -> Json:
@@ -240,9 +241,9 @@ _ENDED: Json = {
 }
 
 _PAST_SEARCH: Json = {
-    "text": {"type": "string", "maxLength": MAX_CHARS, "description": "Words the model said."},
-    "number": {"type": "string", "maxLength": MAX_CHARS, "description": "The caller's, whole."},
-    "persona": {"type": "string", "maxLength": MAX_CHARS},
+    "text": _says(_LINE, "Words the model said."),
+    "number": _says(_LINE, "The caller's, whole."),
+    "persona": _LINE,
     "outcome": {"type": "string", "enum": list(OUTCOMES)},
     "model_failed": _FLAG,
     "since": {"type": "string", "format": "date-time"},
@@ -251,7 +252,7 @@ _PAST_SEARCH: Json = {
     "sort": {"type": "string", "enum": list(SORTS)},
     "descending": _FLAG,
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
-    "after": {"type": "string", "maxLength": MAX_CHARS, "description": "`next` of a page."},
+    "after": _says(_LINE, "`next` of the page before."),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -12,6 +13,10 @@ from personaplex_bridge.console.problems import Problem
 
 MAX_LIMIT = 500
 MAX_CHARS = 500
+
+LINE = r"^[^\u0000-\u001f\u007f]*$"
+"""Text without control characters, as JSON Schema and Python have it."""
+_TEXT = re.compile(LINE)
 
 SORTS = ("started", "duration", "delay")
 OUTCOMES = (
@@ -69,13 +74,13 @@ def read_search(asked: object) -> PastSearch:
     unknown = sorted(set(asked) - set(known))
     if unknown:
         raise Problem(400, f"{unknown[0][:40]!r} is unknown; there are {', '.join(known)}")
-    given = {name: value for name, value in asked.items() if value is not None}
-    return PastSearch(**{name: _PARSERS[name](name, value) for name, value in given.items()})
+    return PastSearch(**{name: _PARSERS[name](name, value) for name, value in asked.items()})
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or len(value) > MAX_CHARS or not value.isprintable():
-        raise Problem(400, f"{name} must be text of at most {MAX_CHARS} printable characters")
+    fits = isinstance(value, str) and len(value) <= MAX_CHARS and _TEXT.fullmatch(value)
+    if not isinstance(value, str) or not fits:
+        raise Problem(400, f"{name} must be a line of at most {MAX_CHARS} characters")
     return value
 
 
@@ -112,9 +117,11 @@ def _seconds(name: str, value: object) -> float:
 
 
 def _limit(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_LIMIT:
+    # In JSON 9.0 is a whole number, too.
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not is_whole or not 1 <= value <= MAX_LIMIT:  # type: ignore[operator]
         raise Problem(400, f"{name} must be a whole number from 1 to {MAX_LIMIT}")
-    return value
+    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 _PARSERS: Mapping[str, Callable[[str, object], Any]] = {

@@ -139,7 +139,7 @@ class Card {
     for (const [level, db] of [[this.caller, call.caller_db], [this.model, call.model_db]]) {
       level.bar.style.transform = `scaleX(${loudness(db).toFixed(3)})`;
       level.meter.setAttribute("aria-valuenow", String(Math.round(db)));
-      say(level.value, db <= -90 ? "silent" : `${Math.round(db)} dB`);
+      say(level.value, db <= -90 ? "silent" : `${Math.round(db)} dB`.replace("-", "−"));
     }
     say(this.toModel.value, `${call.to_model_lag_ms} ms`);
     say(this.toCaller.value, `${call.to_caller_lag_ms} ms`);
@@ -197,7 +197,6 @@ export class CallsPage {
         h("div", {}, h("dt", {}, "Model servers"), h("dd", {}, this.servers))),
       this.notes,
       h("div", { class: "head" }, h("h2", {}, "Calls")), this.grid, this.over);
-    root.querySelectorAll(".head").forEach((head, index) => { if (index) head.style.marginTop = "1.75rem"; });
     const redraw = () => { for (const card of this.#cards.values()) card.draw(); };
     addEventListener("themechange", redraw);
     addEventListener("resize", redraw);

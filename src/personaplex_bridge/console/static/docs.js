@@ -18,6 +18,8 @@ function table(titles, rows) {
     h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell))))));
 }
 
+/** A text in which `what stands between these` is code. */
+const prose = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
 const code = (text) => h("code", {}, text);
 
 function fields(schema) {
@@ -45,7 +47,7 @@ function operationOf(path, method, operation, shared) {
     h("summary", {}, h("span", { class: `method ${method}` }, method.toUpperCase()), h("span", { class: "mono" }, path),
       h("span", { class: "muted" }, operation.summary)),
     h("div", { class: "inside" },
-      operation.description ? h("p", {}, operation.description) : null,
+      operation.description ? h("p", {}, prose(operation.description)) : null,
       parameters.length ? table(["parameter", "in", ""], parameters.map((one) => [code(one.name), one.in, one.description ?? ""])) : null,
       operation.requestBody ? h("p", {}, "Body: ", typeOf(operation.requestBody.content["application/json"].schema)) : null,
       table(["status", "answer", "media type"], answers),
