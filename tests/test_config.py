@@ -75,7 +75,7 @@ VARIABLES = {
     "ALLOW_UNSIGNED": "allow_unsigned",
 }
 """Every variable, and the setting it gives."""
-SECRET = {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "PERSONAPLEX_TOKEN"}
+SECRET = {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "PERSONAPLEX_TOKEN", "CONSOLE_TOKEN"}
 
 
 def test_every_setting_has_its_variable() -> None:
@@ -109,6 +109,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("PERSONAPLEX_TLS_VERIFY", "off", False),
     ("PERSONAPLEX_TLS_VERIFY", "0", False),
     ("PERSONAPLEX_TOKEN", "f00d-beef.x", "f00d-beef.x"),
+    ("CONSOLE_TOKEN", "f00d-beef.f00d-b", "f00d-beef.f00d-b"),
     ("PERSONAPLEX_CAPACITY", "1", 1),
     ("PERSONAPLEX_CAPACITY", "1000", 1000),
     ("HANDSHAKE_TIMEOUT", "0.1", 0.1),
@@ -306,6 +307,7 @@ BAD: list[tuple[str, str, str]] = [
     ("PERSONAPLEX_URL", "ftp://host", "/api/chat"),
     ("PERSONAPLEX_URL", "ws://host/api/chat?seed=1", "no query"),
     ("PERSONAPLEX_TLS_VERIFY", "perhaps", "yes or no"),
+    *(("CONSOLE_TOKEN", value, "16 to 200") for value in ["f" * 15, "f" * 201, "f " * 9]),
     *(("PERSONAPLEX_TOKEN", value, "one token") for value in ["a b", "a,b", "t\u00f6ken"]),
     *(("PERSONAPLEX_CAPACITY", value, "from 1 to 1000") for value in [*NUMBERS, "0", "1001"]),
     *(

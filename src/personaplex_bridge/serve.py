@@ -14,7 +14,7 @@ from personaplex_bridge import logs, signals
 from personaplex_bridge.audio.hold import hold_sound
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.config import Settings
-from personaplex_bridge.console.access import ConsoleAccess
+from personaplex_bridge.console.serving import Console
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.phone.routes import Phone
 from personaplex_bridge.phone.softphone import SoftphoneSettings
@@ -89,21 +89,22 @@ async def running(
             recorder = Recorder(settings.recordings_folder, settings.recording_days)
             await stack.enter_async_context(recorder.running())
         watch = await stack.enter_async_context(telemetry(settings))
+        console = Console(settings)
         bridge = Bridge(
             settings,
             catalogue,
             pool,
-            observers=watch.observers,
+            observers=[*watch.observers, *console.observers],
             waiting_sound=sound,
             hold_sound=hold,
             recorder=recorder,
         )
         app = bridge.application()
         watch.add_to(app, bridge)
-        access = ConsoleAccess(settings)
-        if access.is_there:
-            phone = Phone(access, bridge.browser_calls, bridge, catalogue, settings, softphone)
-            phone.add_to(app)
+        if console.access.is_there:
+            calls, guard = bridge.browser_calls, console.access
+            Phone(guard, calls, bridge, catalogue, settings, softphone).add_to(app)
+        console.add_to(app, bridge)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
         for number, server in enumerate(servers, start=1):

@@ -35,6 +35,8 @@ LOGIN_PATH = "/console/login"
 GUESSES, GUESS_EVERY_S = 5, 10.0
 """Wrong tokens from one address at once, and how often one more after that."""
 
+WRONG_TOKEN = "that is not CONSOLE_TOKEN"  # noqa: S105 - says so
+
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _FORWARDING = ("forwarded", "via", "x-forwarded-", "x-real-ip", "x-original-host", "cf-")
 """Beginnings of the headers that proxies and tunnels add."""
@@ -183,7 +185,7 @@ class ConsoleAccess:
         if not hmac.compare_digest(_digest(token), digest):
             self._guesses.take(client)
             challenge = {"WWW_Authenticate": "Bearer"} if wrong_status == 401 else {}
-            raise refused(wrong_status, "that is not CONSOLE_TOKEN", **challenge)
+            raise refused(wrong_status, WRONG_TOKEN, **challenge)
 
     def _is_ours(self, origin: str, request: web.Request) -> bool:
         host, _ = self._proxies.host_of(request)

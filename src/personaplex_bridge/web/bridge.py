@@ -84,6 +84,7 @@ class Bridge:
     ) -> None:
         self._settings = settings
         self._pool = pool
+        self._catalogue = catalogue
         self._observer = Several(*observers)
         self._access = Access(settings, clock)
         # Without Twilio's token nobody can tell Twilio from others, and one of ours proves nothing.
@@ -127,6 +128,21 @@ class Bridge:
         for session in self._calls.values():
             if session.record.call_sid == call_sid:
                 session.count()
+
+    @property
+    def sessions(self) -> list[BridgeSession]:
+        """The calls in progress that were let in, the oldest first."""
+        return [session for session in self._calls.values() if session.record.persona]
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The personas."""
+        return self._catalogue
+
+    @property
+    def uptime_s(self) -> float:
+        """Since this bridge was made."""
+        return time.monotonic() - self._began
 
     @property
     def pool(self) -> ModelPool:
@@ -181,7 +197,7 @@ class Bridge:
             "instance": self.instance,
             "sessions": len(self._calls),
             "tasks": len(asyncio.all_tasks()),
-            "uptime": round(time.monotonic() - self._began, 1),
+            "uptime": round(self.uptime_s, 1),
             "lines": dict(self._pool.states),
             "servers": [dataclasses.asdict(server) for server in self._pool.servers],
             "leases": "ok" if self._pool.leases_reachable else "away",

@@ -1,0 +1,38 @@
+"""The API is what it says: schemathesis asks a running bridge all that its description allows, and
+what it does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from tests.console.shelf import Shelf
+from tests.console.site import LOCKED, TOKEN, site
+
+SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+
+CONFIG = """
+color = false
+generation.max-examples = 15
+generation.database = "none"
+parameters."path.sid" = "{sid}"
+"""
+
+
+async def test_the_api_is_as_described(tmp_path: Path) -> None:
+    async with site(LOCKED, past=Shelf()) as at, at.call(seconds=300) as calling:
+        (tmp_path / "schemathesis.toml").write_text(CONFIG.format(sid=calling.sid))
+        process = await asyncio.create_subprocess_exec(
+            *(SCHEMATHESIS, "run", f"{at.base}/api/openapi.json"),
+            *("--header", f"Authorization: Bearer {TOKEN}"),
+            *("--exclude-path", "/api/events"),  # has no end
+            *("--checks", "all", "--phases", "examples,coverage,fuzzing", "--seed", "1"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(300):
+            told, _ = await process.communicate()
+        assert process.returncode == 0, told.decode()
