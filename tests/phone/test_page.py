@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import wave
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.mulaw import Pcm
@@ -148,6 +149,41 @@ async def test_no_microphone_no_permission_no_server(tmp_path: Path) -> None:
         await page.route("**/phone/calls", lambda route: route.abort())
         await page.get_by_role("button", name="Call").click()
         await expect(page.get_by_role("alert")).to_contain_text("is it running?")
+
+
+async def test_who_hangs_up_early_keeps_no_place(tmp_path: Path) -> None:
+    async with phone(tmp_path) as (here, page):
+        # While the browser asks for the microphone.
+        await page.evaluate(
+            "() => { const devices = navigator.mediaDevices; const get = "
+            "devices.getUserMedia.bind(devices); devices.getUserMedia = async (wanted) => "
+            "{ await new Promise((go) => { window.agree = go; }); "
+            "window.got = await get(wanted); return window.got; } }"
+        )
+        await page.get_by_role("button", name="Call").click()
+        await page.get_by_role("button", name="Hang up").click()
+        await page.evaluate(
+            "async () => { agree(); while (window.got?.getTracks()[0].readyState !== 'ended') "
+            "await new Promise((go) => setTimeout(go, 20)); }"
+        )
+        assert not here.bridge.pool.is_taken
+        # While the bridge is asked for a place.
+        await page.reload()
+        asked, may_go = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            asked.set()
+            await may_go.wait()
+            await route.continue_()
+
+        await page.route("**/phone/calls", hold)
+        await page.get_by_role("button", name="Call").click()
+        await asked.wait()
+        await page.get_by_role("button", name="Hang up").click()
+        async with page.expect_response("**/phone/calls/CA*") as answered:
+            may_go.set()
+        assert (await answered.value).status == 204
+        await until(lambda: not here.bridge.pool.is_taken)
 
 
 async def test_the_choices_travel(tmp_path: Path) -> None:

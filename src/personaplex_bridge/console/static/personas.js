@@ -65,7 +65,7 @@ export class PersonasPage {
     if (!this.#loaded) return;
     const asked = new URLSearchParams({ persona: this.picked.name, voice: this.voice.value, text_prompt: this.prompt.value.trim() });
     const can = Boolean(this.bridge?.has_phone);
-    if (can) this.tryIt.href = `/phone?${asked}`;
+    if (can) this.tryIt.href = `/phone#${asked}`; // not ?: prompts don't belong in requests
     else this.tryIt.removeAttribute("href");
     this.tryIt.setAttribute("aria-disabled", String(!can));
     say(this.why, can ? "" : "This bridge has no phone in the browser.");

@@ -37,7 +37,8 @@ async function loadOptions() {
 
 // #persona=…&voice=…&text_prompt=…: what is behind the # never leaves the browser.
 function fillInFromAddress() {
-  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  for (const [name, value] of asked) {
     const field = at("choices").elements.namedItem(name);
     if (!field) continue;
     const before = field.value;
@@ -124,7 +125,7 @@ function allow(isIdle) {
   showMuted(false);
   at("save").disabled = true;
   at("call").textContent = isIdle ? "Call" : "Hang up";
-  at("call").classList.toggle("hang-up", !isIdle);
+  at("call").className = isIdle ? "button primary" : "button danger solid";
 }
 
 function press(digit) {
@@ -218,7 +219,7 @@ function clock(seconds) {
 
 for (const digit of KEYS) {
   const key = document.createElement("button");
-  Object.assign(key, { type: "button", value: digit, textContent: digit, disabled: true });
+  Object.assign(key, { type: "button", className: "button", value: digit, textContent: digit, disabled: true });
   key.addEventListener("click", () => press(digit));
   at("keys").append(key);
 }

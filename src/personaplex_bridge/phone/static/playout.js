@@ -1,7 +1,7 @@
 // What waits to be heard: media strictly in order, marks at their place, `clear`. As Twilio's.
 //
-// After it has run dry it waits until a little is there, or a moment is over: messages that come a
-// few milliseconds late then make no gap.
+// What comes when it has run dry waits for a moment before it is played: messages that come a few
+// milliseconds late then make no gap.
 
 import { RATE_HZ, SILENCE } from "./mulaw.js";
 
@@ -17,7 +17,7 @@ export class Playout {
     this.queue = []; // pieces of media and marks, in order
     this.waiting = 0; // bytes
     this.isPlaying = false;
-    this.patience = CUSHION_BYTES; // how long it still waits for the cushion, in bytes
+    this.patience = CUSHION_BYTES; // how long it still waits, in bytes of silence
   }
 
   get waitingMs() {
@@ -75,10 +75,10 @@ export class Playout {
   }
 
   #isDue(count) {
-    if (this.isPlaying) return true;
-    if (this.waiting === 0) return false;
-    this.patience -= count;
-    this.isPlaying = this.waiting >= CUSHION_BYTES || this.patience < 0;
+    if (!this.isPlaying && this.waiting > 0) {
+      this.isPlaying = this.patience <= 0;
+      this.patience -= count;
+    }
     return this.isPlaying;
   }
 
