@@ -130,7 +130,7 @@ async def test_nobody_looks_when_nobody_watches() -> None:
 
 async def test_what_is_wrong_is_a_problem() -> None:
     async with site(LOCKED) as at:
-        for path in ("/api/calls/nobody", "/api/nothing", "/api/history/0"):
+        for path in ("/api/calls/nobody", "/api/nothing", "/api/history/" + "0" * 16):
             status, problem = await at.ask(path)
             assert (status, problem["status"], set(problem)) == (404, 404, PROBLEM)
         status, problem = await at.ask("/api/calls", True)

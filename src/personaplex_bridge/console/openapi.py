@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from personaplex_bridge import __version__
-from personaplex_bridge.console.past import LINE, MAX_CHARS, MAX_LIMIT, OUTCOMES, SORTS
+from personaplex_bridge.console.past import ID, LINE, MAX_CHARS, MAX_LIMIT, OUTCOMES, SORTS
 
 Json: TypeAlias = dict[str, Any]
 
@@ -98,7 +98,7 @@ def _paths() -> Json:
         "/api/events": {"get": _events()},
         "/api/history/search": {"post": _search()},
         "/api/history/{id}": {
-            "parameters": [_parameter("id", "A call's id in the history.")],
+            "parameters": [_parameter("id", "A call's id in the history.", f"^{ID}$")],
             "get": _operation(
                 "history", "getPastCall", "One call, with all that is kept of it", "PastCall",
                 problems=("404",),
@@ -161,13 +161,13 @@ def _search() -> Json:
     return operation
 
 
-def _parameter(name: str, text: str) -> Json:
+def _parameter(name: str, text: str, pattern: str = "") -> Json:
     return {
         "name": name,
         "in": "path",
         "required": True,
         "description": text,
-        "schema": {"type": "string", "minLength": 1},
+        "schema": {"type": "string", "minLength": 1} | ({"pattern": pattern} if pattern else {}),
     }
 
 
