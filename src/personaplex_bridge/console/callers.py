@@ -17,8 +17,9 @@ MAX_ENDED = 50
 
 
 def masked(number: str) -> str:
-    """A number as it may be shown: `+15550100123` as `+155…0123`, shorter ones with less of them, at
-    least three digits hidden. Of an address such as `client:` the kind stays; `anonymous` is nobody.
+    """A number as it may be shown: `+15550100123` as `+155…0123`, shorter ones with less of them,
+    so that at least three digits are hidden. Of an address such as `client:…` the kind stays.
+    `anonymous` is nobody.
     """
     scheme, colon, _ = number.partition(":")
     if colon:
