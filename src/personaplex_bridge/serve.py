@@ -36,6 +36,7 @@ class Running:
     bridge: Bridge
     port: int
     address: str
+    has_console: bool
 
 
 NO_SOFTPHONE = SoftphoneSettings()
@@ -53,6 +54,9 @@ async def serve(settings: Settings, softphone: SoftphoneSettings = NO_SOFTPHONE)
         _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
         if settings.public_url is None:
             _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
+        if site.has_console:
+            where = base if settings.console_token is not None else site.address
+            _log.info("the console is at %s/", where)
         warn_of_open_doors(settings)
         _spare_the_collector()
         await _until_drained(site.bridge, settings.drain_timeout_s)
@@ -119,7 +123,7 @@ async def running(
             )
         allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        yield Running(bridge, port, f"http://{host}:{port}")
+        yield Running(bridge, port, f"http://{host}:{port}", console.access.is_there)
 
 
 def warn_of_open_doors(settings: Settings) -> None:

@@ -30,7 +30,7 @@ async def test_a_call_is_listed_with_what_is_known_of_it() -> None:
             "assistant",
             "talking",
         )
-        assert (call["caller"], call["called"], call["server"]) == ("+155…0111", "+155…0100", 1)
+        assert (call["caller"], call["called"], call["server"]) == ("+15…11", "+15…00", 1)
         status, one = await at.ask(f"/api/calls/{calling.sid}")
         assert status == 200
         assert one["in_progress"] is True
@@ -130,7 +130,7 @@ async def test_nobody_looks_when_nobody_watches() -> None:
 
 async def test_what_is_wrong_is_a_problem() -> None:
     async with site(LOCKED) as at:
-        for path in ("/api/calls/nobody", "/api/nothing", "/api/history/0"):
+        for path in ("/api/calls/nobody", "/api/nothing", "/api/history/" + "0" * 16):
             status, problem = await at.ask(path)
             assert (status, problem["status"], set(problem)) == (404, 404, PROBLEM)
         status, problem = await at.ask("/api/calls", True)

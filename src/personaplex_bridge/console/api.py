@@ -15,7 +15,7 @@ from aiohttp import web
 from personaplex_bridge.config import Settings
 from personaplex_bridge.console.access import ConsoleAccess
 from personaplex_bridge.console.openapi import describe
-from personaplex_bridge.console.past import PastCalls, read_search
+from personaplex_bridge.console.past import ID, PastCalls, read_search
 from personaplex_bridge.console.picture import Look, as_dict
 from personaplex_bridge.console.problems import Problem
 from personaplex_bridge.console.watching import HEARTBEAT, Watching
@@ -76,7 +76,7 @@ class Api:
             "/servers": self.list_servers,
             "/personas": self.list_personas,
             "/events": self.watch,
-            "/history/{id}": self.tell_past_call,
+            f"/history/{{id:{ID}}}": self.tell_past_call,
             "/openapi.json": self.tell_description,
         }
         for path, handler in gets.items():

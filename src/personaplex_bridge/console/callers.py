@@ -15,20 +15,19 @@ MAX_CALLERS = 10_000
 MAX_ENDED = 50
 """Calls that are over and still shown. The console has these without a call history, too."""
 
-KEPT_DIGITS = 4
-"""At the end of a masked number."""
-
 
 def masked(number: str) -> str:
-    """A number as it may be shown: `+15550100123` as `+155…0123`. What is short is hidden whole;
-    names, such as a browser's `client:`, stay without what follows.
+    """A number as it may be shown: `+15550100123` as `+155…0123`, shorter ones with less of them,
+    so that at least three digits are hidden. Of an address such as `client:…` the kind stays.
+    `anonymous` is nobody.
     """
     scheme, colon, _ = number.partition(":")
     if colon:
         return f"{scheme[:10]}:…"
-    if len(number) < 2 * KEPT_DIGITS:
-        return "…" if number else ""
-    return f"{number[:KEPT_DIGITS]}…{number[-KEPT_DIGITS:]}"
+    if number.isalpha() or not number:
+        return number[:20]
+    head, tail = (4, 4) if len(number) > 10 else (3, 2) if len(number) > 7 else (0, 0)
+    return f"{number[:head]}…{number[len(number) - tail :]}"
 
 
 @dataclass(frozen=True, slots=True)

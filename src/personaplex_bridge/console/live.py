@@ -13,7 +13,7 @@ from itertools import islice, takewhile
 
 import numpy as np
 
-from personaplex_bridge.audio import mulaw
+from personaplex_bridge.audio.mulaw import decode
 from personaplex_bridge.console.callers import Parties
 from personaplex_bridge.record import CallRecord, Word
 from personaplex_bridge.session import BridgeSession
@@ -135,7 +135,7 @@ def _level_db(media: Iterable[bytes], age_s: float) -> float:
     joined = b"".join(media)
     if not joined or age_s > STALE_S:
         return SILENT_DB
-    samples = mulaw.decode(joined).astype(np.float32)
+    samples = decode(joined).astype(np.float32)
     power = float(np.dot(samples, samples)) / len(samples) / _FULL_SCALE**2
     return SILENT_DB if power <= 0 else round(max(SILENT_DB, 10 * math.log10(power)), 1)
 

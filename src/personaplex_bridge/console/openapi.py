@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from personaplex_bridge import __version__
-from personaplex_bridge.console.past import LINE, MAX_CHARS, MAX_LIMIT, OUTCOMES, SORTS
+from personaplex_bridge.console.past import ID, LINE, MAX_CHARS, MAX_LIMIT, OUTCOMES, SORTS
 
 Json: TypeAlias = dict[str, Any]
 
@@ -98,7 +98,7 @@ def _paths() -> Json:
         "/api/events": {"get": _events()},
         "/api/history/search": {"post": _search()},
         "/api/history/{id}": {
-            "parameters": [_parameter("id", "A call's id in the history.")],
+            "parameters": [_parameter("id", "A call's id in the history.", f"^{ID}$")],
             "get": _operation(
                 "history", "getPastCall", "One call, with all that is kept of it", "PastCall",
                 problems=("404",),
@@ -130,8 +130,8 @@ def _events() -> Json:
         "calls", "watch", "What happens, as it happens", "State", problems=("503",)
     )
     operation["description"] = (
-        "Server-sent events. The first is a `state`: all there is. Then come `change`s, four a "
-        "second at most: of `bridge` and `servers` what they are now; of `calls` their `sid`, the "
+        "Server-sent events. The first is a `state`: all there is. Then come `change` events, four "
+        "a second at most: of `bridge` and `servers` what they are now; of `calls` their `sid`, the "
         "fields that changed and the `words` that came; `gone` SIDs, and `ended` calls. A `beat` "
         "comes when nothing has happened for 15 s. Who comes back within seconds with "
         "Last-Event-ID gets the changes they have missed, else a new `state`. After an hour the "
@@ -161,13 +161,13 @@ def _search() -> Json:
     return operation
 
 
-def _parameter(name: str, text: str) -> Json:
+def _parameter(name: str, text: str, pattern: str = "") -> Json:
     return {
         "name": name,
         "in": "path",
         "required": True,
         "description": text,
-        "schema": {"type": "string", "minLength": 1},
+        "schema": {"type": "string", "minLength": 1} | ({"pattern": pattern} if pattern else {}),
     }
 
 

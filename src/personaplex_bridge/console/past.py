@@ -14,6 +14,9 @@ from personaplex_bridge.console.problems import Problem
 MAX_LIMIT = 500
 MAX_CHARS = 500
 
+ID = "[0-9a-f]{16}"
+"""What calls are asked for by."""
+
 LINE = r"^[^\u0000-\u001f\u007f]*$"
 """Text without control characters, as JSON Schema and Python have it."""
 _TEXT = re.compile(LINE)

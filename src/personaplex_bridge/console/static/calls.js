@@ -183,7 +183,7 @@ export class CallsPage {
       h("ul", {},
         h("li", {}, "From a phone: let your Twilio number’s voice webhook be ", h("code", {}, `${location.origin}/voice/inbound`)),
         this.byPhone = h("li", { hidden: true }, "From this browser: ", h("a", { href: "/phone" }, "open the phone")),
-        h("li", {}, "Without either, a simulated call: ", h("code", {}, "personaplex-bridge call"))));
+        h("li", {}, "Without a phone, a simulated call: ", h("code", {}, "personaplex-bridge call"))));
     this.emptyTitle = h("h3", {}, "No calls");
     this.empty.prepend(this.emptyTitle);
     this.list = h("div", { class: "card list" });

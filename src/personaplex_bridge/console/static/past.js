@@ -39,8 +39,8 @@ export class PastPage {
       input("number", "Caller’s number", { type: "tel", placeholder: "+15550100" }),
       input("persona", "Persona"),
       input("outcome", "How it ended", { options: [["", "any"], ...Object.entries(OUTCOMES)] }),
-      input("since", "From", { type: "datetime-local" }),
-      input("until", "Until", { type: "datetime-local" }),
+      input("since", "From", { type: "date" }),
+      input("until", "Until", { type: "date" }),
       input("min_duration_s", "At least, seconds", { type: "number", min: 0 }),
       input("sort", "First", { options: [["started", "newest"], ["duration", "longest"], ["delay", "slowest answers"]] }),
       h("div", { class: "actions" }, h("button", { class: "button primary" }, "Search"),
@@ -54,7 +54,13 @@ export class PastPage {
 
   async #search(after) {
     const wanted = Object.fromEntries([...new FormData(this.form)].filter(([, value]) => value));
-    for (const name of ["since", "until"]) if (wanted[name]) wanted[name] = new Date(wanted[name]).toISOString();
+    // Days are this browser's; the last one is meant whole.
+    for (const [name, days] of [["since", 0], ["until", 1]]) {
+      if (!wanted[name]) continue;
+      const day = new Date(`${wanted[name]}T00:00`);
+      day.setDate(day.getDate() + days);
+      wanted[name] = day.toISOString();
+    }
     if (wanted.min_duration_s) wanted.min_duration_s = Number(wanted.min_duration_s);
     if (after) wanted.after = after;
     const turn = ++this.#asked;
