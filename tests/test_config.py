@@ -44,6 +44,7 @@ VARIABLES = {
     "LOG_FORMAT": "log_format",
     "METRICS_ALLOW": "metrics_allow",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "otlp_endpoint",
+    "CONSOLE_TOKEN": "console_token",
     "TWILIO_ACCOUNT_SID": "twilio_account_sid",
     "TWILIO_AUTH_TOKEN": "twilio_auth_tokens",
     "TRUSTED_PROXIES": "trusted_proxies",
@@ -82,7 +83,7 @@ VARIABLES = {
 """Every variable, and the setting it gives."""
 SECRET = {
     *("TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "PERSONAPLEX_TOKEN"),
-    *("DATABASE_URL", "HISTORY_KEY"),
+    *("DATABASE_URL", "HISTORY_KEY", "CONSOLE_TOKEN"),
 }
 
 
@@ -117,6 +118,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("PERSONAPLEX_TLS_VERIFY", "off", False),
     ("PERSONAPLEX_TLS_VERIFY", "0", False),
     ("PERSONAPLEX_TOKEN", "f00d-beef.x", "f00d-beef.x"),
+    ("CONSOLE_TOKEN", "f00d-beef.f00d-b", "f00d-beef.f00d-b"),
     ("PERSONAPLEX_CAPACITY", "1", 1),
     ("PERSONAPLEX_CAPACITY", "1000", 1000),
     ("HANDSHAKE_TIMEOUT", "0.1", 0.1),
@@ -330,6 +332,7 @@ BAD: list[tuple[str, str, str]] = [
     ("PERSONAPLEX_URL", "ftp://host", "/api/chat"),
     ("PERSONAPLEX_URL", "ws://host/api/chat?seed=1", "no query"),
     ("PERSONAPLEX_TLS_VERIFY", "perhaps", "yes or no"),
+    *(("CONSOLE_TOKEN", value, "16 to 200") for value in ["f" * 15, "f" * 201, "f " * 9]),
     *(("PERSONAPLEX_TOKEN", value, "one token") for value in ["a b", "a,b", "t\u00f6ken"]),
     *(("PERSONAPLEX_CAPACITY", value, "from 1 to 1000") for value in [*NUMBERS, "0", "1001"]),
     *(

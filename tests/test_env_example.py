@@ -16,6 +16,7 @@ from personaplex_bridge.dev.settings import TunnelSettings, read_tunnel_settings
 from personaplex_bridge.errors import ConfigError
 from personaplex_bridge.gate.settings import GateSettings, read_gate_settings
 from personaplex_bridge.numbers.settings import AccountSettings, read_account_settings
+from personaplex_bridge.phone.softphone import SoftphoneSettings, read_softphone_settings
 from personaplex_bridge.runpod.settings import RunPodSettings, read_runpod_settings
 
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
@@ -41,6 +42,7 @@ READERS: dict[Callable[[Mapping[str, str]], object], Any] = {
     read_account_settings: AccountSettings(),
     read_tunnel_settings: TunnelSettings(),
     read_runpod_settings: RunPodSettings(),
+    read_softphone_settings: SoftphoneSettings(),
     read_gate_settings: GateSettings(tokens=(TOKEN,)),
 }
 """Each reader of settings, and what it makes of the defaults."""

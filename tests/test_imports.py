@@ -94,6 +94,18 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {"__version__"},
         {"aiohttp", "opentelemetry", "prometheus_client"},
     ),
+    "console": (
+        BASE
+        | {"audio.mulaw", "logs", "observing", "personaplex.voices", "personas", "pool", "record"}
+        | {"session", "twilio.twiml", "web", "__version__"},
+        {"aiohttp", "numpy", "orjson"},
+    ),
+    "phone": (
+        BASE
+        | {"logs", "personas", "personaplex.voices", "record", "twilio.twiml", "web.browsers"}
+        | {"console.access", "console.headers", "console.problems"},
+        {"aiohttp", "twilio"},
+    ),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},

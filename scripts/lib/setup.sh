@@ -65,6 +65,15 @@ has_library() {
     compgen -G "/usr/lib/$1.so*" >/dev/null
 }
 
+# The browser that tests/browser.py looks for, under any of the names that it knows.
+has_chromium() {
+    local name
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v "$name" >/dev/null; then return 0; fi
+    done
+    [ -e "/Applications/Chromium.app" ] || [ -e "/Applications/Google Chrome.app" ]
+}
+
 # is_here DEBIAN-PACKAGE: true if what the package brings is there, wherever it came from.
 is_here() {
     case $1 in
@@ -78,6 +87,7 @@ is_here() {
             compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null ||
             compgen -G "${BREW_LIB%/lib}/opt/postgresql@*/bin/initdb" >/dev/null
         ;;
+    chromium) has_chromium ;;
     build-essential) command -v cc >/dev/null ;;
     # Debian and Ubuntu split these two off from Python itself.
     python*-venv) "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ;;
@@ -96,6 +106,7 @@ brew_name() {
     opus-tools) echo opus-tools ;;
     redis-server) echo redis ;;
     postgresql) echo postgresql@17 ;;
+    chromium) echo chromium ;;
     build-essential) die "A C compiler is missing. Type: xcode-select --install" ;;
     *) die "$PYTHON lacks a part ($1). Type: brew install python@3.13" ;;
     esac

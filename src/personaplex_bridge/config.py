@@ -37,7 +37,7 @@ LOOPBACK_NETWORKS = (values.network("127.0.0.0/8"), values.network("::1"))
 
 _SECRETS = frozenset(
     {"TWILIO_AUTH_TOKEN", "LEASES_URL", "FORWARD_TO", "PERSONAPLEX_TOKEN"}
-    | {"DATABASE_URL", "HISTORY_KEY"}
+    | {"DATABASE_URL", "HISTORY_KEY", "CONSOLE_TOKEN"}
 )
 """Never shown: tokens, passwords, people's numbers."""
 
@@ -130,6 +130,8 @@ class Settings:
     """Who may read /metrics. None: it isn't there."""
     otlp_endpoint: str | None = None
     """An OpenTelemetry collector's address; None: no traces."""
+    console_token: str | None = field(default=None, repr=False)
+    """What the console and its API ask for; None: only this machine has them."""
     twilio_account_sid: str | None = None
     twilio_auth_tokens: tuple[str, ...] = field(default=(), repr=False)
     """Any of them may sign."""
@@ -150,6 +152,7 @@ class Settings:
             *passwords,
             *(unquote(password) for password in passwords),
             *(self.forward_to or "", self.personaplex_token or "", self.history_key or ""),
+            self.console_token or "",
         )
         return tuple(secret for secret in secrets if secret)
 
@@ -272,6 +275,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "METRICS_ALLOW", values.or_off(values.listed(values.network)), defaults.metrics_allow
         ),
         otlp_endpoint=get("OTEL_EXPORTER_OTLP_ENDPOINT", values.http_url, None),
+        console_token=get("CONSOLE_TOKEN", values.long_token, None),
         twilio_account_sid=get("TWILIO_ACCOUNT_SID", values.account_sid, None),
         twilio_auth_tokens=get("TWILIO_AUTH_TOKEN", values.secrets, ()),
         allow_unsigned=get("ALLOW_UNSIGNED", values.flag, defaults.allow_unsigned),

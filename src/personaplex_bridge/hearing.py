@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -10,6 +11,7 @@ from typing import Protocol
 from personaplex_bridge.audio.caller_audio import FRAMES_PER_STEP, MODEL_FRAME_MS, CallerAudio
 from personaplex_bridge.audio.gate import NoiseGate
 from personaplex_bridge.audio.in_flight import InFlight
+from personaplex_bridge.audio.mulaw import FRAME_MS
 from personaplex_bridge.audio.uplink import UplinkTranscoder, make_uplink
 from personaplex_bridge.audio.voice import VoiceDetector
 from personaplex_bridge.clock import Clock
@@ -17,6 +19,10 @@ from personaplex_bridge.config import Settings
 
 QUIET_S = 0.3
 """When nothing has come from Twilio for so long, silence passes for the model's clock to go on."""
+
+
+KEPT_MEDIA = 12
+"""Twilio's media of 20 ms each that are kept for a while: 240 ms."""
 
 
 class Ear(Protocol):
@@ -51,6 +57,8 @@ class Hearing:
         self._clock = clock
         self.heard_s = clock.now()
         """When media came last."""
+        self.latest: deque[bytes] = deque(maxlen=KEPT_MEDIA)
+        """The payloads of the latest media, mu-law: for who looks at the level."""
         self._due = asyncio.Event()
 
     @property
@@ -63,6 +71,14 @@ class Hearing:
         """Whether the model has been sent more than it has answered, beyond the usual."""
         return self._in_flight.is_awaited
 
+    @property
+    def lag_ms(self) -> float:
+        """How far the model is behind the caller now: what waits here, and what it has been sent
+        and hasn't answered.
+        """
+        waiting_ms = len(self.audio.backlog) * FRAME_MS - MODEL_FRAME_MS
+        return max(0, waiting_ms) + self._in_flight.behind_ms
+
     def begin_again(self) -> None:
         """The line to the model is gone: what comes now is for the next one."""
         self.transcoders.append(self._make_transcoder())
@@ -72,6 +88,7 @@ class Hearing:
     def hear(self, timestamp_ms: int, mulaw: bytes, now_s: float) -> list[bool]:
         """Take Twilio's media; for each new 20 ms frame, whether there is voice in it."""
         self.heard_s = now_s
+        self.latest.append(mulaw)
         voiced = self.audio.receive(timestamp_ms, mulaw)
         self._see_what_is_due()
         return voiced

@@ -15,8 +15,11 @@ from personaplex_bridge.audio.hold import hold_sound
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.callers import Callers
 from personaplex_bridge.config import Settings
+from personaplex_bridge.console.serving import Console
 from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import load_catalogue
+from personaplex_bridge.phone.routes import Phone
+from personaplex_bridge.phone.softphone import SoftphoneSettings
 from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.telemetry import telemetry
@@ -35,20 +38,27 @@ class Running:
     bridge: Bridge
     port: int
     address: str
+    has_console: bool
 
 
-async def serve(settings: Settings) -> None:
+NO_SOFTPHONE = SoftphoneSettings()
+
+
+async def serve(settings: Settings, softphone: SoftphoneSettings = NO_SOFTPHONE) -> None:
     """Serve until SIGINT, which ends the calls in progress, or SIGTERM, which lets them go on for
     up to DRAIN_TIMEOUT; then return.
 
     Raises:
         ConfigError, AudioError, PersonaError, HistoryUnavailable: as `running` does.
     """
-    async with running(settings) as site:
+    async with running(settings, softphone) as site:
         base = settings.public_url or site.address
         _log.info("ready: the voice webhook is at %s%s", base, WEBHOOK_PATH)
         if settings.public_url is None:
             _log.info("PUBLIC_URL is not set: Twilio needs an https address that leads here")
+        if site.has_console:
+            where = base if settings.console_token is not None else site.address
+            _log.info("the console is at %s/", where)
         warn_of_open_doors(settings)
         _spare_the_collector()
         await _until_drained(site.bridge, settings.drain_timeout_s)
@@ -56,7 +66,9 @@ async def serve(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, softphone: SoftphoneSettings = NO_SOFTPHONE
+) -> AsyncIterator[Running]:
     """Run the bridge inside the block, with a stand-in for the model if there is no other.
 
     At its end the calls in progress are cut off: `Bridge.say_goodbye` before tells the callers.
@@ -88,6 +100,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         if settings.recording:
             recorder = Recorder(settings.recordings_folder, settings.recording_days)
             await stack.enter_async_context(recorder.running())
+        console = Console(settings)
+        observers += console.observers
         bridge = Bridge(
             settings,
             catalogue,
@@ -100,6 +114,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         app = bridge.application()
         watch.add_to(app, bridge)
+        if console.access.is_there:
+            calls, guard = bridge.browser_calls, console.access
+            Phone(guard, calls, bridge, catalogue, settings, softphone).add_to(app)
+        console.add_to(app, bridge)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
         for number, server in enumerate(servers, start=1):
@@ -114,7 +132,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             )
         allow_connections(2 * settings.max_calls + MAX_STRANGERS)  # a call has one on either side
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        yield Running(bridge, port, f"http://{host}:{port}")
+        yield Running(bridge, port, f"http://{host}:{port}", console.access.is_there)
 
 
 def warn_of_open_doors(settings: Settings) -> None:

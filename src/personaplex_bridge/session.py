@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -90,6 +90,36 @@ class BridgeSession:
         self._turns = Turns()
         self._is_ready = asyncio.Event()
         self._is_lost = asyncio.Event()
+        self._told_to_end: Ending | None = None
+        self._is_told = asyncio.Event()
+
+    @property
+    def hearing(self) -> Hearing:
+        """The caller's audio on its way; to look at."""
+        return self._hearing
+
+    @property
+    def speaking(self) -> Speaking:
+        """The model's audio on its way; to look at."""
+        return self._speaking
+
+    @property
+    def turn_delays_s(self) -> Sequence[float]:
+        """From the caller's last voice to the model's first sound, turn by turn."""
+        return self._turns.delays_s
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since the stream's start."""
+        return self._elapsed_s()
+
+    def end(self, ending: Ending) -> None:
+        """Have the call end like this: somebody who runs the bridge says so. The first to say so
+        counts; a call that is over stays as it is.
+        """
+        if self._told_to_end is None:
+            self._told_to_end = ending
+            self._is_told.set()
 
     async def run(self) -> CallRecord:
         """Bridge the call until either side ends it, then close the other.
@@ -121,6 +151,7 @@ class BridgeSession:
                 group.create_task(self._hear_caller(), name="hear-caller")
                 group.create_task(self._watch_caller(), name="watch-caller")
                 group.create_task(self._limit_length(), name="limit-length")
+                group.create_task(self._wait_to_be_told(), name="wait-to-be-told")
                 group.create_task(self._fill_silence(), name="fill-silence")
                 group.create_task(self._talk_to_model(choice.role), name="talk-to-model")
         except* (_CallOver, ModelError, StreamError) as group:
@@ -208,6 +239,12 @@ class BridgeSession:
         await self._clock.sleep_until(self._began_s + self._settings.max_call_s)
         over = Ending(EndedBy.BRIDGE, "the longest call is over", GOING_AWAY, "longest_call")
         raise _CallOver(over)
+
+    async def _wait_to_be_told(self) -> None:
+        """End a call when somebody says so."""
+        await self._is_told.wait()
+        assert self._told_to_end is not None  # noqa: S101 - set before
+        raise _CallOver(self._told_to_end)
 
     async def _fill_silence(self) -> None:
         """Let the caller hear that somebody will answer, whenever there is no model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from functools import partial
 
 from personaplex_bridge.audio.downlink import DownlinkTranscoder, make_downlink
@@ -16,6 +17,9 @@ from personaplex_bridge.twilio.stream import MediaStream
 
 RING_AFTER_S = 0.1
 """A model that is ready sooner needs no ringing."""
+
+KEPT_MEDIA = 3
+"""Media of 80 ms at most that are kept for a while: 240 ms."""
 
 CHUNK_BYTES = CHUNK_FRAMES * FRAME_BYTES
 
@@ -36,6 +40,10 @@ class Speaking:
         """Frames of the sounds while there was no model."""
         self.tape: Tape | None = None
         """Records what the phone plays."""
+        self.latest: deque[bytes] = deque(maxlen=KEPT_MEDIA)
+        """The latest media that were sent, mu-law: for who looks at the level."""
+        self.latest_s = clock.now()
+        """When the last of them was sent."""
         self._stream = stream
         self._clock = clock
         self._due = asyncio.Event()
@@ -130,6 +138,8 @@ class Speaking:
 
     async def _send(self, media: bytes) -> None:
         now_s = self._clock.now()
+        self.latest_s = now_s
+        self.latest.append(media)
         if self.tape is not None:
             self.tape.play(media, self.playout.phone.waiting_ms(now_s), now_s)
         mark = self.playout.phone.sent(len(media) // FRAME_BYTES * FRAME_MS, now_s)

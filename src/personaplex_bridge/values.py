@@ -180,6 +180,15 @@ def bearer_token(value: str) -> str:
     return value
 
 
+def long_token(value: str) -> str:
+    """A token that people choose, and nobody guesses."""
+    if not re.fullmatch(r"[!-~]{16,200}", value) or "," in value:
+        raise ValueError(
+            "16 to 200 ASCII characters without spaces or commas, such as `openssl rand -hex 32`"
+        )
+    return value
+
+
 def secrets(value: str) -> tuple[str, ...]:
     """One or several tokens, with commas between them."""
     tokens = tuple(dict.fromkeys(part.strip() for part in value.split(",")))

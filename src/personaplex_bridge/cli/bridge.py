@@ -19,6 +19,8 @@ Settings come from the environment and from .env in this folder (the environment
 the caller says. In Twilio's console, point the number's voice webhook at
   https://YOUR-HOST/voice/inbound                    the default persona
   https://YOUR-HOST/voice/inbound?persona=noir       a persona of your choice
+
+To talk to the model without a telephone, open http://127.0.0.1:8080/phone in a browser.
 """
 
 
@@ -40,6 +42,7 @@ def _add_doctor(commands: Any) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    from personaplex_bridge.phone.softphone import read_softphone_settings
     from personaplex_bridge.serve import serve
 
     given = {"HOST": arguments.host, "PORT": arguments.port}
@@ -47,10 +50,12 @@ def _serve(arguments: argparse.Namespace) -> int:
     settings = read_settings(
         {**environ, **{name: value for name, value in given.items() if value is not None}}
     )
+    softphone = read_softphone_settings(environ)
     # The OpenTelemetry SDK reads its variables by itself, and doesn't know of .env.
     os.environ.update({name: environ[name] for name in environ if name.startswith("OTEL_")})
-    logs.configure(settings.log_level, settings.secrets, settings.log_format)
-    run(serve(settings))
+    secrets = (*settings.secrets, *softphone.secrets)
+    logs.configure(settings.log_level, secrets, settings.log_format)
+    run(serve(settings, softphone))
     return 0
 
 

@@ -17,6 +17,7 @@ from personaplex_bridge.findings import Finding
 from personaplex_bridge.numbers import limits
 from personaplex_bridge.numbers.saved import SavedNumbers, state_folder
 from personaplex_bridge.numbers.settings import AccountSettings, read_account_settings
+from personaplex_bridge.phone.softphone import read_softphone_settings
 
 TIMEOUT_S = 5.0
 """For all that Twilio is asked."""
@@ -28,13 +29,17 @@ async def examine(environ: Mapping[str, str], settings: Settings) -> list[Findin
     """Look at the account, its numbers, the way to here, and the key of the GPU's provider."""
     try:
         account, tunnel = read_account_settings(environ), read_tunnel_settings(environ)
+        softphone = read_softphone_settings(environ)
     except ConfigError as error:
         return [
             Finding("setting", f"{wrong.variable}={wrong.value!r}", f"allowed: {wrong.allowed}")
             for wrong in error.wrong
         ]
     twilio, ngrok = await asyncio.gather(_account(account, settings), _ngrok(tunnel))
-    return [*twilio, *_saved(environ, account), ngrok, _runpod(environ)]
+    found = [*twilio, *_saved(environ, account), ngrok, _runpod(environ)]
+    if softphone.app_sid is not None:
+        found.append(Finding("Voice SDK", "/voice/token gives tokens for TWILIO_APP_SID"))
+    return found
 
 
 async def _account(account: AccountSettings, settings: Settings) -> list[Finding]:

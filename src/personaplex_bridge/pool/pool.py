@@ -154,6 +154,13 @@ class ModelPool:
             for server in self._servers
         ]
 
+    def server_of(self, call: str) -> int | None:
+        """The place in PERSONAPLEX_URL, from 1, of the server that a call of this bridge has."""
+        for seat in self._seats.values():
+            if call and seat.taken_for == call:
+                return self._servers.index(seat.server) + 1
+        return None
+
     @property
     def leases_reachable(self) -> bool:
         """Whether the store of leases answered when it was last asked; else no call begins."""

@@ -33,7 +33,8 @@ def _tree(error: type[errors.BridgeError]) -> Iterator[type[errors.BridgeError]]
         yield from _tree(below)
 
 
-_WORDS = ("hung_up", "shutting_down", "longest_call", "internal_error")
+_OPERATOR = ("operator_hung_up", "operator_goodbye", "operator_forwarded")
+_WORDS = ("hung_up", "shutting_down", "longest_call", "internal_error", *_OPERATOR)
 _CLASSES = tuple(error.__name__ for error in _tree(errors.BridgeError))
 _KINDS = {name: _HUMP.sub("_", name).lower() for name in (*_WORDS, *_CLASSES)}
 
@@ -46,6 +47,7 @@ REASONS = (
     *((EndedBy.CALLER, kind) for kind in ("hung_up", "stream_error")),
     *((EndedBy.MODEL, kind) for kind in MODEL_ERRORS),
     *((EndedBy.BRIDGE, kind) for kind in ("shutting_down", "longest_call", "internal_error")),
+    *((EndedBy.BRIDGE, kind) for kind in _OPERATOR),
 )
 """How calls end."""
 RESERVATIONS = ("reserved", "model_busy", "model_unavailable", "leases_unavailable")

@@ -10,6 +10,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from personaplex_bridge import logs
 from personaplex_bridge.callers import Callers
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
+from personaplex_bridge.errors import StreamRefused
 from personaplex_bridge.observing import Refused
 from personaplex_bridge.twilio import signature
 from personaplex_bridge.values import LOOPBACK_HOSTS
@@ -25,12 +27,24 @@ from personaplex_bridge.web.forwarded import Proxies
 from personaplex_bridge.web.hosting import vouch_for
 from personaplex_bridge.web.observed import ASKED, REFUSED
 from personaplex_bridge.web.rates import RateLimit
+from personaplex_bridge.web.tickets import Refusal, Tickets
 
 MAX_FIELDS = 200
 """Twilio's webhooks have about thirty parameters."""
 
 BODY_TIMEOUT_S = 10.0
 """How long a webhook's body may take. Twilio sends it at once, and waits 15 s for the answer."""
+
+BROWSER_PROTOCOL: Final = "media-streams.browser"
+"""The WebSocket subprotocol of a browser's media socket. Two more that it offers are no protocols
+but show who it is: its CallSid and a pass, since a browser can set no other header, and what is in
+a URL ends in logs.
+"""
+
+BROWSER_CALL = web.RequestKey("browser_call", str)
+"""The CallSid that a browser's pass is for."""
+
+_OFFERED = "Sec-WebSocket-Protocol"
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -47,6 +61,7 @@ class Access:
         self._callers = callers
         self._proxies = Proxies(settings.trusted_proxies)
         self._rate = RateLimit(settings.webhook_rate, clock)
+        self._passes = Tickets(clock)
 
     async def read_webhook(self, request: web.Request) -> dict[str, str]:
         """The parameters of a webhook of Twilio's, from its form or its query.
@@ -79,17 +94,52 @@ class Access:
         return parameters
 
     def check_upgrade(self, request: web.Request) -> None:
-        """Refuse a media socket that isn't Twilio's.
+        """Refuse a media socket that is neither Twilio's nor our own page's.
 
         Raises:
-            HTTPForbidden: its signature is wrong.
+            HTTPForbidden: its signature is wrong, or a browser's pass or page.
             HTTPTooManyRequests: and the address has asked too often.
             HTTPBadRequest: it has no usable host or path.
         """
+        offered = [name.strip() for name in request.headers.get(_OFFERED, "").split(",")]
+        if BROWSER_PROTOCOL in offered:
+            self._check_pass(request, offered)
+            return
         if not self._is_signed(request, None):
             client = self._proxies.client_of(request)
             _log.warning("refused a media socket from %s: its signature is wrong", client)
             raise web.HTTPForbidden(text="wrong signature\n")
+
+    def issue_pass(self, call_sid: str) -> tuple[str, ...]:
+        """What a page of ours must offer as subprotocols to open the media socket of a call; good
+        once, for a minute.
+        """
+        return BROWSER_PROTOCOL, call_sid, self._passes.issue(call_sid, {})
+
+    def origin_of(self, request: web.Request) -> str:
+        """Scheme and host of the page of ours that a browser's request comes from.
+
+        Ours are the PUBLIC_URLs and, in the clear, this machine itself: DNS can lead any other
+        name here, and then it is a stranger's page.
+
+        Raises:
+            HTTPForbidden: it comes from another page, or from none.
+            HTTPBadRequest: it has no usable host.
+        """
+        origin = request.headers.get("Origin", "")
+        ours = {*self._settings.public_urls, self.public_base(request)}
+        host, forwarded = self._proxies.host_of(request)
+        if not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS:
+            ours.add(f"http://{host}")
+        if origin not in ours:
+            _log.warning(
+                "refused a browser at %s: it shows no page of ours; is PUBLIC_URL right?",
+                self._proxies.client_of(request),
+            )
+            refusal = web.HTTPForbidden(text="not a page of this bridge\n")
+            refusal[REFUSED] = Refused.ORIGIN
+            raise refusal
+        return origin
 
     def stream_base(self, request: web.Request) -> str:
         """As `public_base`, for WebSockets."""
@@ -108,6 +158,21 @@ class Access:
             raise web.HTTPBadRequest(text="no usable host\n")
         local = not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS
         return f"http://{host}" if local else f"https://{host}"
+
+    def _check_pass(self, request: web.Request, offered: list[str]) -> None:
+        """A browser can't sign. What a page of ours has got from us a moment ago is as good."""
+        self.origin_of(request)
+        call_sid, token = ([name for name in offered if name != BROWSER_PROTOCOL] + ["", ""])[:2]
+        try:
+            self._passes.redeem(token, call_sid, {})
+        except StreamRefused as error:
+            self._count(request)
+            client = self._proxies.client_of(request)
+            _log.warning("refused a browser's media socket from %s: %s", client, error)
+            refusal = web.HTTPForbidden(text=f"{error}\n")
+            refusal[REFUSED] = Refused[f"TOKEN_{Refusal(error.reason).name}"]
+            raise refusal from None
+        request[BROWSER_CALL] = call_sid
 
     def _is_signed(self, request: web.Request, form: Mapping[str, str] | None) -> bool:
         """Whether Twilio has signed it, or need not; `form` is None for an upgrade.

@@ -13,6 +13,12 @@ from personaplex_bridge.web.access import Access
 from personaplex_bridge.web.answers import Answers
 from personaplex_bridge.web.paths import AFTER_PATH, FORWARDED_PATH, RECORDED_PATH
 
+HUNG_UP, SAID_GOODBYE = "operator_hung_up", "operator_goodbye"
+FORWARDED = "operator_forwarded"
+"""The kinds of endings that whoever runs the bridge has asked for: nothing is said; AGAIN_WORDS
+are; FORWARD_TO has the call.
+"""
+
 IN_ORDER, GOING_AWAY = 1000, 1001
 """Close codes of streams (RFC 6455) that no fault has ended."""
 
@@ -43,7 +49,10 @@ class Aftermath:
         asked = await self._access.read_webhook(request)
         ending = self._ending_of(asked.get("CallSid", ""))
         code = None if ending is None else ending.close_code
-        if code == IN_ORDER:
+        kind = None if ending is None else ending.kind
+        if kind == FORWARDED:
+            return self._answers.forward(request)
+        if code == IN_ORDER or kind == HUNG_UP:
             return self._answers.hang_up()
         if code == GOING_AWAY:
             return self._answers.call_again()

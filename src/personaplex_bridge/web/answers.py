@@ -84,6 +84,10 @@ class Answers:
         """No model can go on with the call: say sorry, then FALLBACK."""
         return self._hand_over(request, self._settings.fallback, self._settings.sorry_words)
 
+    def forward(self, request: web.Request) -> web.Response:
+        """Somebody who runs the bridge lets FORWARD_TO have the call."""
+        return self._hand_over(request, "forward", None)
+
     def unanswered(self, request: web.Request) -> web.Response:
         """Nobody answered where the call was forwarded to: say sorry, and forward no more."""
         way: Fallback = "voicemail" if self._settings.fallback == "voicemail" else "hangup"

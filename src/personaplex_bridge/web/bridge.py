@@ -28,10 +28,11 @@ from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.session import BridgeSession
 from personaplex_bridge.twilio.inbound import Start
 from personaplex_bridge.twilio.stream import MediaStream
-from personaplex_bridge.web.access import Access
+from personaplex_bridge.web.access import BROWSER_CALL, BROWSER_PROTOCOL, Access
 from personaplex_bridge.web.admission import Admission
 from personaplex_bridge.web.aftermath import GOING_AWAY, Aftermath
 from personaplex_bridge.web.answers import Answers
+from personaplex_bridge.web.browsers import BrowserCalls
 from personaplex_bridge.web.hosting import vouch_for
 from personaplex_bridge.web.observed import observed_by
 from personaplex_bridge.web.outcomes import Outcomes
@@ -86,15 +87,20 @@ class Bridge:
         self._settings = settings
         self._pool = pool
         self._callers = Callers(clock) if callers is None else callers
+        self._catalogue = catalogue
         self._observer = Several(*observers)
         self._access = Access(settings, clock, self._callers)
         # Without Twilio's token nobody can tell Twilio from others, and one of ours proves nothing.
-        self._tickets = Tickets(clock) if settings.twilio_auth_tokens else None
+        self._asks_twilio = bool(settings.twilio_auth_tokens)
+        self._tickets = Tickets(clock)
         self._choose = partial(choose, catalogue, settings.persona)
         self._outcomes = Outcomes(clock)
-        access, answers = self._access, Answers(settings, self._access, self._tickets)
+        tickets = self._tickets if self._asks_twilio else None
+        access, answers = self._access, Answers(settings, self._access, tickets)
         self._admission = Admission(pool, settings.max_calls, self._admitted, self._observer)
         lines = access, answers, self._admission, self._choose
+        self.browser_calls = BrowserCalls(access, self._admission, self._choose, self._tickets)
+        """For pages of ours."""
         self._waiting = Waiting(*lines, settings, hold_sound or music(), clock)
         self._routes = (
             Webhooks(*lines, settings),
@@ -119,6 +125,27 @@ class Bridge:
     def counted(self) -> list[CallRecord]:
         """The calls in progress, as far as they have come, with their counters as they are now."""
         return [session.count() for session in self._calls.values()]
+
+    def count(self, call_sid: str) -> None:
+        """Bring the counters in a call's record up to date, if it is in progress."""
+        for session in self._calls.values():
+            if session.record.call_sid == call_sid:
+                session.count()
+
+    @property
+    def sessions(self) -> list[BridgeSession]:
+        """The calls in progress that were let in, the oldest first."""
+        return [session for session in self._calls.values() if session.record.persona]
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The personas."""
+        return self._catalogue
+
+    @property
+    def uptime_s(self) -> float:
+        """Since this bridge was made."""
+        return time.monotonic() - self._began
 
     @property
     def pool(self) -> ModelPool:
@@ -159,6 +186,7 @@ class Bridge:
             heartbeat=PING_AFTER_S,
             compress=False,
             decode_text=False,  # orjson reads bytes
+            protocols=(BROWSER_PROTOCOL,),
         )
         await socket.prepare(request)
         if request.transport is not None:  # else it is gone already
@@ -172,7 +200,7 @@ class Bridge:
             "instance": self.instance,
             "sessions": len(self._calls),
             "tasks": len(asyncio.all_tasks()),
-            "uptime": round(time.monotonic() - self._began, 1),
+            "uptime": round(self.uptime_s, 1),
             "lines": dict(self._pool.states),
             "servers": [dataclasses.asdict(server) for server in self._pool.servers],
             "leases": "ok" if self._pool.leases_reachable else "away",
@@ -246,7 +274,8 @@ class Bridge:
             await session.run()
         finally:
             del self._calls[task]
-            if session.record.ending is not None:
+            # A browser doesn't ask what comes after.
+            if session.record.ending is not None and BROWSER_CALL not in request:
                 self._outcomes.ended(session.record.call_sid, session.record.ending)
             self._observer.call_over(session.record)
             if self._on_call_over is not None:
@@ -287,20 +316,24 @@ class Bridge:
         """
         parameters = dict(start.custom_parameters)
         token = parameters.pop(TOKEN_PARAMETER, "")
-        if self._tickets is not None:
-            self._redeem(self._tickets, token, start.call_sid, parameters)
+        browser_call = request.get(BROWSER_CALL)
+        if browser_call not in (None, start.call_sid):
+            raise self._refused(StreamRefused(Refusal.OTHER_CALL))
+        if self._asks_twilio or browser_call is not None:
+            self._redeem(token, start.call_sid, parameters)
         self._admission.check_room(start.call_sid)
         vouch_for(request)
         return self._choose(parameters)
 
-    def _redeem(
-        self, tickets: Tickets, token: str, call_sid: str, parameters: Mapping[str, str]
-    ) -> None:
+    def _redeem(self, token: str, call_sid: str, parameters: Mapping[str, str]) -> None:
         try:
-            tickets.redeem(token, call_sid, parameters)
+            self._tickets.redeem(token, call_sid, parameters)
         except StreamRefused as error:
-            self._observer.refused(_REFUSED[Refusal(error.reason)])
-            raise
+            raise self._refused(error) from None
+
+    def _refused(self, error: StreamRefused) -> StreamRefused:
+        self._observer.refused(_REFUSED[Refusal(error.reason)])
+        return error
 
     async def _tend_pool(self, _app: web.Application) -> AsyncIterator[None]:
         async with self._pool.tended():

@@ -1,0 +1,1 @@
+"""The console: what whoever runs the bridge sees and does in a browser, and its API."""

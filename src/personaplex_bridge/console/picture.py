@@ -1,0 +1,191 @@
+"""All that the console shows of a bridge at one moment, and what has changed since another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from personaplex_bridge import __version__
+from personaplex_bridge.clock import Clock
+from personaplex_bridge.config import Settings
+from personaplex_bridge.console.callers import Callers, EndedCall
+from personaplex_bridge.console.live import CallView, sid_of, view, words_after
+from personaplex_bridge.pool.pool import ServerReport
+from personaplex_bridge.record import Word
+from personaplex_bridge.session import BridgeSession
+from personaplex_bridge.web.bridge import Bridge
+
+Change = dict[str, Any]
+"""What changed, by name; ready for JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeView:
+    """The bridge itself, and what can be done with it."""
+
+    instance: str
+    """Another one after a restart."""
+    version: str
+    began_at_s: float
+    """Seconds since 1970."""
+    draining: bool
+    """Whether new calls are turned away."""
+    callers_waiting: int
+    max_calls: int
+    leases: str
+    """`ok`, or `away`: the store of leases can't be reached, and no call begins."""
+    can_forward: bool
+    """Whether there is a FORWARD_TO."""
+    has_history: bool
+    has_phone: bool
+    """Whether there is a phone in the browser, at /phone."""
+    can_log_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """A model server, by its place in PERSONAPLEX_URL; not its address, which may be used."""
+
+    number: int
+    circuit: str
+    """`closed` is good, `half-open` is being tried, `open` gets no calls."""
+    busy: int
+    capacity: int
+    last_failure: str | None
+    """The class of the last error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is there beside the bridge."""
+
+    began_at_s: float
+    has_history: bool = False
+    has_phone: bool = False
+    can_log_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One moment."""
+
+    bridge: BridgeView
+    servers: tuple[ServerView, ...]
+    calls: Mapping[str, CallView]
+    """By SID."""
+    ended: tuple[EndedCall, ...]
+    """The latest last."""
+    last_words: Mapping[str, Word]
+    """The last word of each call that was there at this moment."""
+
+
+class Look:
+    """Looks at a bridge."""
+
+    def __init__(
+        self, bridge: Bridge, settings: Settings, callers: Callers, extras: Extras, clock: Clock
+    ) -> None:
+        self._bridge = bridge
+        self._settings = settings
+        self._callers = callers
+        self._extras = extras
+        self._clock = clock
+
+    def sessions(self) -> dict[str, BridgeSession]:
+        """The calls in progress, by SID."""
+        return {sid_of(session.record): session for session in self._bridge.sessions}
+
+    def call(self, session: BridgeSession) -> CallView:
+        """A call in progress."""
+        sid, now_s = session.record.call_sid, self._clock.now()
+        server = self._bridge.pool.server_of(sid)
+        return view(session, server, self._callers.of(sid), now_s)
+
+    def bridge(self) -> BridgeView:
+        """The bridge."""
+        bridge, extras = self._bridge, self._extras
+        return BridgeView(
+            instance=bridge.instance,
+            version=__version__,
+            began_at_s=extras.began_at_s,
+            draining=bridge.is_draining,
+            callers_waiting=bridge.callers_waiting,
+            max_calls=self._settings.max_calls,
+            leases="ok" if bridge.pool.leases_reachable else "away",
+            can_forward=self._settings.forward_to is not None,
+            has_history=extras.has_history,
+            has_phone=extras.has_phone,
+            can_log_out=extras.can_log_out,
+        )
+
+    def servers(self) -> tuple[ServerView, ...]:
+        """The model servers."""
+        reports = enumerate(self._bridge.pool.servers, start=1)
+        return tuple(_server(number, report) for number, report in reports)
+
+    def ended(self) -> tuple[EndedCall, ...]:
+        """The calls that ended last, the latest last."""
+        return tuple(self._callers.ended)
+
+    def picture(self) -> Picture:
+        """All of it."""
+        sessions = self.sessions()
+        return Picture(
+            self.bridge(),
+            self.servers(),
+            {sid: self.call(session) for sid, session in sessions.items()},
+            self.ended(),
+            {sid: s.record.words[-1] for sid, s in sessions.items() if s.record.words},
+        )
+
+    def words(self, sid: str, last: Word | None = None) -> list[tuple[float, str]]:
+        """What the model has said in a call after a word."""
+        session = self.sessions().get(sid)
+        fresh = [] if session is None else words_after(session.record, last)
+        return [(round(word.at_s, 2), word.text) for word in fresh]
+
+    def whole(self, now: Picture) -> Change:
+        """All of a picture that was just taken, with the words of its calls."""
+        calls = [{**as_dict(call), "words": self.words(sid)} for sid, call in now.calls.items()]
+        return {
+            "bridge": now.bridge,
+            "servers": now.servers,
+            "calls": calls,
+            "ended": now.ended,
+        }
+
+    def changes(self, before: Picture, now: Picture) -> Change:
+        """What has changed; empty if nothing has. Of a call: its SID, what is another, and the
+        words that came. `gone` are the SIDs of calls that are over, `ended` tells how.
+        """
+        calls = [self._change(call, before) for call in now.calls.values()]
+        known = {(one.sid, one.ended_at_s) for one in before.ended}
+        change: Change = {
+            "bridge": None if now.bridge == before.bridge else now.bridge,
+            "servers": None if now.servers == before.servers else now.servers,
+            "calls": [call for call in calls if len(call) > 1],
+            "gone": [sid for sid in before.calls if sid not in now.calls],
+            "ended": [one for one in now.ended if (one.sid, one.ended_at_s) not in known],
+        }
+        return {name: value for name, value in change.items() if value}
+
+    def _change(self, call: CallView, before: Picture) -> Change:
+        old, words = (
+            before.calls.get(call.sid),
+            self.words(call.sid, before.last_words.get(call.sid)),
+        )
+        told = as_dict(call)
+        if old is not None:
+            told = {name: one for name, one in told.items() if one != getattr(old, name)}
+            told["sid"] = call.sid
+        return {**told, "words": words} if words or old is None else told
+
+
+def as_dict(call: CallView) -> Change:
+    """A call's fields by name; not copied, as dataclasses' own `asdict` would."""
+    return {field.name: getattr(call, field.name) for field in fields(call)}
+
+
+def _server(number: int, report: ServerReport) -> ServerView:
+    return ServerView(number, report.circuit, report.busy, report.capacity, report.last_failure)

@@ -1,0 +1,82 @@
+// Small charts on canvases: a call's last minute, and lines. Colours come from the style sheet.
+
+const colours = {};
+function colour(name) {
+  colours[name] ??= getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  return colours[name];
+}
+addEventListener("themechange", () => {
+  for (const name of Object.keys(colours)) delete colours[name];
+});
+
+/** The canvas's context and size in CSS pixels, ready and empty; null while it isn't shown. */
+function blank(canvas) {
+  const { clientWidth: width, clientHeight: height } = canvas;
+  if (!width || !height) return null;
+  const scale = devicePixelRatio || 1;
+  const [across, down] = [Math.round(width * scale), Math.round(height * scale)];
+  if (canvas.width !== across || canvas.height !== down) Object.assign(canvas, { width: across, height: down });
+  const context = canvas.getContext("2d");
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.clearRect(0, 0, width, height);
+  return { context, width, height };
+}
+
+const QUIET_DB = -60;
+/** 0 to 1, for a level in dB of full scale. */
+export const loudness = (db) => Math.max(0, Math.min(1, 1 - db / QUIET_DB));
+
+const MARKS = { "barge-in": "warn", failure: "bad", recovered: "good", ready: "line-strong", "first-audio": "line-strong" };
+
+/**
+ * The last `span` seconds: the caller above the line, the model below. `samples` have at, caller and
+ * model (dB) and gated (0 to 1); `marks` have at_s and kind.
+ */
+export function drawStrip(canvas, samples, marks, now, span) {
+  const on = blank(canvas);
+  if (!on) return;
+  const { context, width, height } = on;
+  const middle = height / 2, reach = middle - 8, step = width / (span * 4);
+  const x = (at) => width - ((now - at) / span) * width;
+  context.fillStyle = colour("line");
+  context.fillRect(0, middle - 0.5, width, 1);
+  for (const { at, caller, model, gated } of samples) {
+    const left = x(at) - step + 0.5, bar = Math.max(1, step - 1);
+    const up = Math.max(1, loudness(caller) * reach), down = Math.max(1, loudness(model) * reach);
+    context.fillStyle = colour(gated > 0.5 ? "gated" : "caller");
+    context.fillRect(left, middle - 1 - up, bar, up);
+    context.fillStyle = colour("model");
+    context.fillRect(left, middle + 1, bar, down);
+  }
+  for (const mark of marks) {
+    const at = x(mark.at_s);
+    if (at < 0 || at > width) continue;
+    context.fillStyle = colour(MARKS[mark.kind] ?? "muted");
+    context.fillRect(at - 0.75, 4, 1.5, height - 8);
+    context.beginPath();
+    context.arc(at, 4, 3, 0, 7);
+    context.fill();
+  }
+}
+
+/** A line of values, from 0 to at least `least`. */
+export function drawLine(canvas, values, least, name) {
+  const on = blank(canvas);
+  if (!on || values.length < 2) return;
+  const { context, width, height } = on;
+  const top = Math.max(least, ...values), step = width / 239;
+  const y = (value) => height - 1.5 - (value / top) * (height - 3);
+  const first = width - (values.length - 1) * step;
+  context.beginPath();
+  values.forEach((value, index) => context.lineTo(first + index * step, y(value)));
+  context.strokeStyle = colour(name);
+  context.lineWidth = 1.5;
+  context.lineJoin = "round";
+  context.stroke();
+  context.lineTo(width, height);
+  context.lineTo(first, height);
+  context.globalAlpha = 0.12;
+  context.fillStyle = colour(name);
+  context.fill();
+  context.globalAlpha = 1;
+}

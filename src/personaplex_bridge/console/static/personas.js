@@ -1,0 +1,88 @@
+// Personas: what there is, and a draft to try.
+
+import { h, say } from "./dom.js";
+import { ask } from "./talk.js";
+
+export class PersonasPage {
+  #loaded = false;
+
+  constructor(root) {
+    this.root = root;
+    root.append(h("p", { class: "muted" }, "Reading the personas…"));
+  }
+
+  async show(bridge) {
+    this.bridge = bridge ?? this.bridge;
+    if (this.#loaded) return this.#tell();
+    try {
+      Object.assign(this, await ask("/api/personas"));
+      this.#loaded = true;
+      this.#build();
+    } catch (error) {
+      this.root.replaceChildren(h("p", { class: "note bad", role: "alert" }, error.message));
+    }
+  }
+
+  #build() {
+    this.list = h("ul", { class: "card picker", "aria-label": "Personas" }, this.personas.map((persona) =>
+      h("li", {}, h("button", { type: "button", "aria-pressed": "false", onclick: () => this.#pick(persona) },
+        h("b", {}, persona.name,
+          persona.name === this.default ? h("span", { class: "pill plain good" }, "default") : null,
+          persona.experimental ? h("span", { class: "pill plain warn" }, "experimental") : null),
+        h("span", { class: "muted small" }, [persona.description, ...persona.numbers].filter(Boolean).join(" · "))))));
+    this.name = h("input", { id: "draft-name", autocomplete: "off", spellcheck: false, maxLength: 100, oninput: () => this.#tell() });
+    this.voice = h("select", { id: "draft-voice", onchange: () => this.#tell() }, this.voices.map((voice) => h("option", {}, voice)));
+    this.prompt = h("textarea", { id: "draft-prompt", "aria-describedby": "draft-count", oninput: () => this.#tell() });
+    this.count = h("p", { class: "muted small", id: "draft-count" });
+    this.tryIt = h("a", { class: "button primary", target: "_blank", rel: "noopener" }, "Try it in the phone");
+    this.copied = h("span", { class: "muted small", role: "status" });
+    this.why = h("span", { class: "muted small" });
+    const field = (label, input) => h("div", { class: "field" }, h("label", { for: input.id }, label), input);
+    this.root.replaceChildren(
+      h("div", { class: "head" }, h("h2", {}, "Personas"), h("span", { class: "muted small" }, "Drafts stay in this page. To keep one, put it into PERSONAS_FILE.")),
+      h("div", { class: "personas" }, this.list,
+        h("form", { class: "card editor", onsubmit: (event) => event.preventDefault() },
+          h("div", { class: "two" }, field("Name", this.name), field("Voice", this.voice)),
+          field("Prompt", this.prompt), this.count,
+          h("div", { class: "actions" }, this.tryIt,
+            h("button", { class: "button", type: "button", onclick: () => this.#copy() }, "Copy as TOML"),
+            h("button", { class: "button", type: "button", onclick: () => this.#pick(this.picked) }, "Undo changes"),
+            this.why, this.copied))));
+    this.#pick(this.personas.find((persona) => persona.name === this.default) ?? this.personas[0]);
+  }
+
+  #pick(persona) {
+    this.picked = persona;
+    [...this.list.querySelectorAll("button")].forEach((button, index) =>
+      button.setAttribute("aria-pressed", String(this.personas[index] === persona)));
+    Object.assign(this.name, { value: persona.name });
+    Object.assign(this.prompt, { value: persona.text_prompt });
+    this.voice.value = persona.voice;
+    this.#tell();
+  }
+
+  #tell() {
+    if (!this.#loaded) return;
+    const asked = new URLSearchParams({ persona: this.picked.name, voice: this.voice.value, text_prompt: this.prompt.value.trim() });
+    const can = Boolean(this.bridge?.has_phone);
+    if (can) this.tryIt.href = `/phone#${asked}`; // not ?: prompts don't belong in requests
+    else this.tryIt.removeAttribute("href");
+    this.tryIt.setAttribute("aria-disabled", String(!can));
+    say(this.why, can ? "" : "This bridge has no phone in the browser.");
+    say(this.copied, "");
+    const { length } = this.prompt.value.trim();
+    const changed = this.prompt.value !== this.picked.text_prompt || this.voice.value !== this.picked.voice;
+    say(this.count, `${length} characters${changed ? " · changed" : ""}`);
+  }
+
+  async #copy() {
+    const quoted = (text) => JSON.stringify(text.replace(/\s+/g, " ").trim());
+    const toml = `[personas.${quoted(this.name.value || "draft")}]\nvoice = ${quoted(this.voice.value)}\ntext_prompt = ${quoted(this.prompt.value)}\n`;
+    try {
+      await navigator.clipboard.writeText(toml);
+      say(this.copied, "Copied.");
+    } catch {
+      say(this.copied, "The browser does not let pages copy here (https is needed).");
+    }
+  }
+}

@@ -1,0 +1,3 @@
+"""Nothing may be left behind here either."""
+
+from tests.live.conftest import clean as clean

@@ -1,0 +1,226 @@
+"""The page in a real Chromium, whose microphone is a sound file: whole calls to the stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import wave
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+from playwright.async_api import Page, Route, expect
+
+from personaplex_bridge.audio import mulaw
+from personaplex_bridge.audio.mulaw import Pcm
+from personaplex_bridge.config import Settings
+from personaplex_bridge.phone.routes import CALLS_PATH, PAGE_PATH
+from personaplex_bridge.simulator.alignment import find_speech
+from personaplex_bridge.simulator.model import ModelOptions
+from tests.browser import chromium, page_of
+from tests.live.harness import until
+from tests.phone.scene import SETTINGS, SIGNED, Site, said, site
+
+PATIENCE_S = 30.0
+SAID_S = 4.0
+RATE_HZ = 48_000
+
+
+@asynccontextmanager
+async def phone(
+    tmp_path: Path, settings: Settings = SETTINGS, options: ModelOptions | None = None
+) -> AsyncIterator[tuple[Site, Page]]:
+    """A bridge, and its phone in a browser that hears somebody speak and fall silent."""
+    spoken = write_microphone(tmp_path / "microphone.wav")
+    async with (
+        site(settings, options) as here,
+        chromium(spoken) as browser,
+        page_of(browser) as page,
+    ):
+        await page.goto(here.base + PAGE_PATH)
+        await expect(page.get_by_label("Persona")).to_have_value("assistant")
+        yield here, page
+
+
+def write_microphone(path: Path) -> Path:
+    """A second of silence, some seconds of speech, and a minute of silence; the browser repeats
+    that.
+    """
+    pcm = mulaw.decode(said(SAID_S))
+    pcm = np.repeat(pcm, RATE_HZ // 8000)  # its images are above the telephone's band
+    sound = np.concatenate([np.zeros(RATE_HZ), pcm, np.zeros(60 * RATE_HZ)]).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE_HZ)
+        file.writeframes(sound.tobytes())
+    return path
+
+
+async def save(page: Page, path: Path) -> tuple[Pcm, Pcm]:
+    """The page's own recording of its call: the caller's side and the model's."""
+    async with page.expect_download() as download:
+        await page.get_by_role("button", name="Save recording").click()
+    await (await download.value).save_as(path)
+    with wave.open(str(path)) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, 8000)
+        both = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
+    return both[:, 0].copy(), both[:, 1].copy()
+
+
+async def test_a_conversation(tmp_path: Path) -> None:
+    async with phone(tmp_path, SIGNED) as (here, page):
+        await page.get_by_role("button", name="Call").click()
+        record = await here.record()
+        await expect(page.get_by_role("status")).to_have_text("Talking")
+        # The stand-in says what it heard, once the speaker is silent, and some words with it.
+        await expect(page.get_by_role("log")).to_contain_text("here it is again: déjà vu!")
+        await page.wait_for_timeout(1000 * (SAID_S + 2))
+        for key in "17":
+            await page.get_by_role("button", name=key, exact=True).click()
+        await page.get_by_role("log").focus()
+        await page.keyboard.press("#")
+        await until(lambda: record.keys == "17#", PATIENCE_S)
+        await page.get_by_role("button", name="Hang up").click()
+        await until(lambda: record.ending is not None, PATIENCE_S)
+        assert record.ending is not None
+        assert record.ending.kind == "hung_up"
+        assert not record.bad_messages
+        spoken, heard = await save(page, tmp_path / "call.wav")
+
+    assert record.caller_frames * 160 == len(spoken)
+    matches = find_speech(mulaw.encode(spoken), mulaw.encode(heard))
+    assert len(matches) >= 3
+    found = [match.correlation for match in matches]
+    assert np.median(found) > 0.9, found
+    # What was said is what the microphone's file holds, after the browser's own clean-up of it.
+    assert find_speech(said(SAID_S), mulaw.encode(spoken))[1].correlation > 0.5
+
+
+async def test_the_end_arrives(tmp_path: Path) -> None:
+    async with phone(tmp_path) as (here, page):
+        await page.get_by_role("button", name="Call").click()
+        await here.record()
+        await here.bridge.end_calls()
+        await expect(page.get_by_role("alert")).to_contain_text("shuts down")
+        await page.get_by_role("button", name="Call", exact=True).click()
+        await expect(page.get_by_role("alert")).to_contain_text("takes no more calls")
+
+
+async def test_a_page_that_is_left_frees_the_line(tmp_path: Path) -> None:
+    async with phone(tmp_path) as (here, page):
+        for _ in range(2):
+            await page.get_by_role("button", name="Call").click()
+            await here.record()
+            await page.reload()
+            await until(lambda: not here.bridge.records and not here.bridge.pool.is_taken)
+            await expect(page.get_by_label("Persona")).to_have_value("assistant")
+
+
+async def test_busy_is_said_and_passes(tmp_path: Path) -> None:
+    async with phone(tmp_path) as (here, page):
+        granted = await here.grant()
+        await page.get_by_role("button", name="Call").click()
+        await expect(page.get_by_role("alert")).to_contain_text("try again")
+        await here.ask("DELETE", f"{CALLS_PATH}/{granted['call_sid']}")
+        await page.get_by_role("button", name="Call").click()
+        await here.record()
+        await page.get_by_role("button", name="Hang up").click()
+
+
+async def test_no_microphone_no_permission_no_server(tmp_path: Path) -> None:
+    async with phone(tmp_path) as (here, page):
+        for name, says in (
+            ("NotFoundError", "no microphone"),
+            ("NotAllowedError", "may not use the microphone"),
+            ("NotReadableError", "another program"),
+        ):
+            await page.evaluate(
+                "name => { navigator.mediaDevices.getUserMedia = "
+                "async () => { throw new DOMException('x', name); } }",
+                name,
+            )
+            await page.get_by_role("button", name="Call").click()
+            await expect(page.get_by_role("alert")).to_contain_text(says)
+            assert not here.bridge.pool.is_taken
+        await page.reload()
+        await page.route("**/phone/calls", lambda route: route.abort())
+        await page.get_by_role("button", name="Call").click()
+        await expect(page.get_by_role("alert")).to_contain_text("is it running?")
+
+
+async def test_who_hangs_up_early_keeps_no_place(tmp_path: Path) -> None:
+    async with phone(tmp_path) as (here, page):
+        # While the browser asks for the microphone.
+        await page.evaluate(
+            "() => { const devices = navigator.mediaDevices; const get = "
+            "devices.getUserMedia.bind(devices); devices.getUserMedia = async (wanted) => "
+            "{ await new Promise((go) => { window.agree = go; }); "
+            "window.got = await get(wanted); return window.got; } }"
+        )
+        await page.get_by_role("button", name="Call").click()
+        await page.get_by_role("button", name="Hang up").click()
+        await page.evaluate(
+            "async () => { agree(); while (window.got?.getTracks()[0].readyState !== 'ended') "
+            "await new Promise((go) => setTimeout(go, 20)); }"
+        )
+        assert not here.bridge.pool.is_taken
+        # While the bridge is asked for a place.
+        await page.reload()
+        asked, may_go = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            asked.set()
+            await may_go.wait()
+            await route.continue_()
+
+        await page.route("**/phone/calls", hold)
+        await page.get_by_role("button", name="Call").click()
+        await asked.wait()
+        await page.get_by_role("button", name="Hang up").click()
+        async with page.expect_response("**/phone/calls/CA*") as answered:
+            may_go.set()
+        assert (await answered.value).status == 204
+        await until(lambda: not here.bridge.pool.is_taken)
+
+
+async def test_the_choices_travel(tmp_path: Path) -> None:
+    async with phone(tmp_path) as (here, page):
+        address = "#persona=noir&voice=VARM1&text_prompt=You+enjoy+tests."
+        await page.goto("about:blank")
+        await page.goto(here.base + PAGE_PATH + address)
+        await expect(page.get_by_label("Persona")).to_have_value("noir")
+        await page.get_by_role("button", name="Call").click()
+        record = await here.record()
+        assert record.persona == "noir"
+        session = here.model.sessions[0]
+        assert (session.voice, session.text_prompt) == ("VARM1.pt", "You enjoy tests.")
+        await page.get_by_role("button", name="Hang up").click()
+        await until(lambda: not here.bridge.records)
+
+
+async def test_muted_the_model_hears_silence(tmp_path: Path) -> None:
+    async with phone(tmp_path) as (here, page):
+        await page.get_by_role("button", name="Call").click()
+        record = await here.record()
+        await page.get_by_role("button", name="Mute").click()
+        await expect(page.get_by_role("button", name="Muted")).to_have_attribute(
+            "aria-pressed", "true"
+        )
+        await page.wait_for_timeout(3000)
+        await page.get_by_role("button", name="Hang up").click()
+        await until(lambda: record.ending is not None)
+        spoken, _ = await save(page, tmp_path / "call.wav")
+        assert len(spoken) > 8000
+        assert not spoken[-8000:].any()
+
+
+async def test_whoever_needs_a_token_logs_in_first(tmp_path: Path) -> None:
+    settings = dataclasses.replace(SIGNED, console_token="a-token-of-the-tests")
+    async with site(settings) as here, chromium() as browser, page_of(browser) as page:
+        answer = await page.goto(here.base + PAGE_PATH)
+        assert answer is not None
+        assert "/console/login" in page.url
+        assert json.dumps(await page.context.cookies()) == "[]"
