@@ -31,6 +31,7 @@ _NEEDED = {
     "python-dotenv": "dotenv",
     "twilio": "twilio",
     "orjson": "orjson",
+    "prometheus-client": "prometheus_client",
     "redis": "redis",
     "webrtcvad-wheels": "webrtcvad",
 }
