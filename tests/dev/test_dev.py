@@ -228,6 +228,10 @@ async def test_a_number_that_another_run_has_is_left_to_it(tmp_path: Path) -> No
         assert code == 1
         assert "another `personaplex-bridge dev` has the number PN" in output
         assert place.webhook() == first
+        code, output = await place.told("twilio", "restore")
+        assert code == 1
+        assert "another `personaplex-bridge dev` has the number PN" in output
+        assert place.webhook() == first
         await run.end()
         assert place.webhook() == BEFORE
 

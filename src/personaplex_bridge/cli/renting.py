@@ -242,7 +242,18 @@ def down(arguments: argparse.Namespace) -> int:
             return FAILED
     _ask(settings, lambda runpod: runpod.delete(pod.id))
     print(f"Pod {pod.id} is deleted.")
+    _tell_of_env(settings.url(pod.id, pod.port))
     return 0
+
+
+def _tell_of_env(gone: str) -> None:
+    """Whether .env still leads to an address that is no more."""
+    file = Path(".env")
+    if env_file.current(file, "PERSONAPLEX_URL") == gone:
+        print(
+            f"{file} still has its PERSONAPLEX_URL, where nobody answers any more: the next `up` "
+            "changes it; without the line a stand-in for the model is used."
+        )
 
 
 def cost(arguments: argparse.Namespace) -> int:
