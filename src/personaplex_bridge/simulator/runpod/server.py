@@ -107,6 +107,8 @@ class RunPodServer:
         return app
 
     async def _close(self, _app: web.Application) -> None:
+        for doing in self._doing:
+            doing.cancel()
         await self.account.close()
 
     async def _lives(self, _app: web.Application) -> AsyncIterator[None]:
