@@ -138,6 +138,7 @@ async def test_a_life(tmp_path: Path) -> None:
         code, out, _ = await me.run("down", "--yes", *POD)
         assert code == 0
         assert "persistent volume of 40 GB goes too" in out
+        assert ".env still has its PERSONAPLEX_URL, where nobody answers any more" in out
         assert not me.scene.server.account.pods
 
         code, out, _ = await me.run("cost", "--days", "2", *POD)
