@@ -22,12 +22,14 @@ COPY src /build/src
 RUN /opt/bridge/bin/pip install --no-deps --no-build-isolation /build
 
 FROM ${BASE}
+# A volume that is mounted at the folder for recordings gets its owner.
 # Debian keeps one version of each package in a release: there is nothing to pin to.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libogg0 libopus0 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --user-group --create-home bridge
+    && useradd --uid 10001 --user-group --create-home bridge \
+    && install -d -m 700 -o bridge -g bridge /home/bridge/recordings
 COPY --from=build /opt/bridge /opt/bridge
 ENV PATH=/opt/bridge/bin:$PATH \
     PYTHONUNBUFFERED=1 \

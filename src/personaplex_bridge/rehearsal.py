@@ -34,10 +34,15 @@ from personaplex_bridge.web.hosting import hosted
 
 HOST = "127.0.0.1"
 FILE = Path("rehearsal.env")
+IMAGE = "ghcr.io/you/personaplex:0.1.0"
+"""Pulled by nobody: any name will do."""
+CALLER = Path(__file__).parent / "data" / "caller.flac"
 DOWNLOAD_S = 300.0
 """Of the pod's own time: 16.7 GB on a good line."""
 STARTS_WITHIN_S = 30.0
 ENDS_WITHIN_S = 15.0
+OWN = ("PATH", "PYTHONPATH", "HOME", "LD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
+"""What our own programs need to run in a pod; on macOS the last one, to find libopus."""
 COMMAND = (sys.executable, "-m", "personaplex_bridge")
 
 
@@ -123,21 +128,22 @@ class _Pods:
         model = (*COMMAND, "standin", "--port", str(model_port), "--prompt-ms", "4000")
         weights = (sys.executable, "-m", "personaplex_bridge.simulator.weights")
         seconds = str(DOWNLOAD_S / self._speed)
-        own = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-        gate = await asyncio.create_subprocess_exec(
-            *(*COMMAND, "gate", "--host", HOST, "--port", str(port), "--"),
-            *(*weights, seconds, *model),
-            cwd=volume,
-            stdout=DEVNULL,
-            stderr=(volume / "log").open("ab"),
-            env={
-                **own,
-                **env,
-                **self.environ,
-                "HF_HOME": str(volume),
-                "GATE_MODEL_URL": f"http://{HOST}:{model_port}",
-            },
-        )
+        own = {name: os.environ[name] for name in OWN if name in os.environ}
+        with (volume / "log").open("ab") as log:
+            gate = await asyncio.create_subprocess_exec(
+                *(*COMMAND, "gate", "--host", HOST, "--port", str(port), "--"),
+                *(*weights, seconds, *model),
+                cwd=volume,
+                stdout=DEVNULL,
+                stderr=log,
+                env={
+                    **own,
+                    **env,
+                    **self.environ,
+                    "HF_HOME": str(volume),
+                    "GATE_MODEL_URL": f"http://{HOST}:{model_port}",
+                },
+            )
         try:
             base_url = f"http://{HOST}:{port}"
             await _until_it_answers(base_url, gate, volume / "log")
@@ -191,13 +197,15 @@ def _written(env: Mapping[str, str]) -> Iterator[None]:
 def _what_to_do(options: Options) -> str:
     number = options.numbers[0]
     return f"""\
-RunPod, Twilio, ngrok and the Hugging Face hub are played here until Ctrl-C. In another terminal:
+RunPod, Twilio, ngrok and the Hugging Face hub are played here until Ctrl-C. In another terminal, in
+this folder (after `source .venv/bin/activate`, if that is how you have installed it):
 
-  set -a; . ./{FILE}; set +a                     # where they are, with keys that they take
-  personaplex-bridge runpod up --write-env       # rent a GPU: a gate, with a stand-in for the model
-  personaplex-bridge dev                         # a bridge, a tunnel, and your number points at it
+  set -a; . ./{FILE}; set +a      # where they are, with keys that they take
+  personaplex-bridge runpod up --image {IMAGE} --write-env
+                                        # rent a GPU: a gate, with a stand-in for the model
+  personaplex-bridge dev                # a bridge, a tunnel, and your number points at it
 
 and in a third one, with the same first line:
 
-  personaplex-bridge call hello.wav --number {number}     # dial it
+  personaplex-bridge call {shlex.quote(str(CALLER))} --number {number} --out heard.wav
   personaplex-bridge runpod down"""

@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from personaplex_bridge.config import Settings
+from personaplex_bridge.gate.application import STOP_TIMEOUT_S
+from personaplex_bridge.gate.command import TERM_TIMEOUT_S
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = ("Dockerfile", "Dockerfile.personaplex")
 
@@ -75,6 +79,29 @@ def test_compose() -> None:
     assert bridge["depends_on"]["personaplex"]["condition"] == "service_healthy"
     published = [service for service, said in services.items() if "ports" in said]
     assert published == ["caddy"]
+
+
+def test_what_runs_comes_back_with_the_machine_and_has_time_to_stop() -> None:
+    services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text("utf-8"))["services"]
+    assert {said["restart"] for said in services.values()} == {"unless-stopped"}
+    needs_s = STOP_TIMEOUT_S + TERM_TIMEOUT_S
+    assert int(services["personaplex"]["stop_grace_period"].removesuffix("s")) > needs_s
+    assert (
+        int(services["bridge"]["stop_grace_period"].removesuffix("s")) > Settings().drain_timeout_s
+    )
+
+
+def test_recordings_have_a_place_that_can_be_written_to() -> None:
+    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text("utf-8"))
+    bridge = compose["services"]["bridge"]
+    folder = bridge["environment"]["RECORDINGS_FOLDER"]
+    assert bridge["volumes"] == [f"recordings:{folder}"]
+    assert "recordings" in compose["volumes"]
+    made = [rest for name, rest in instructions("Dockerfile") if name == "RUN"]
+    assert f"install -d -m 700 -o bridge -g bridge {folder}" in made[-1]
+    unit = (ROOT / "deploy/systemd/personaplex-bridge.service").read_text("utf-8")
+    assert "\nStateDirectory=personaplex-bridge\n" in unit
+    assert "\nWorkingDirectory=%S/personaplex-bridge\n" in unit
 
 
 def test_the_lock_of_the_models_image_is_what_the_server_asks_for() -> None:

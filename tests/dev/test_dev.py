@@ -163,6 +163,21 @@ async def test_a_lost_answer_of_twilios_is_put_back(tmp_path: Path) -> None:
         assert place.saved.all(place.twilio.account_sid) == []
 
 
+async def test_ctrl_c_before_twilio_has_changed_the_number(tmp_path: Path) -> None:
+    """Twilio carries a change out although nobody waits for the answer any more."""
+    async with town(tmp_path) as place:
+        place.twilio.late_s = 1.0
+        async with running(place.plan()) as run:
+            async with asyncio.timeout(60):
+                while not any(method == "POST" for method, _ in place.twilio.asked):
+                    await asyncio.sleep(0.01)
+            await run.end()
+        await asyncio.sleep(1.5)  # what was under way is done by now
+        assert place.webhook() == BEFORE
+        assert place.twilio.changes[0]["VoiceUrl"].endswith("/voice/inbound")
+        assert place.saved.all(place.twilio.account_sid) == []
+
+
 async def test_a_number_that_somebody_changes_meanwhile_is_left_alone(tmp_path: Path) -> None:
     async with town(tmp_path) as place, running(place.plan()) as run:
         await run.line("Ready")
@@ -225,6 +240,10 @@ async def test_a_number_that_another_run_has_is_left_to_it(tmp_path: Path) -> No
         await run.line("Ready")
         first = place.webhook()
         code, output = await place.told("dev")
+        assert code == 1
+        assert "another `personaplex-bridge dev` has the number PN" in output
+        assert place.webhook() == first
+        code, output = await place.told("twilio", "restore")
         assert code == 1
         assert "another `personaplex-bridge dev` has the number PN" in output
         assert place.webhook() == first

@@ -185,6 +185,18 @@ async def test_an_action_that_was_done_without_an_answer_is_done(status: int | N
             assert done.has_gpu is has_gpu
 
 
+async def test_a_deleted_pod_that_is_still_listed_is_not_taken_for_the_new_one() -> None:
+    async with account() as scene:
+        old = await scene.runpod.create(body())
+        pods = scene.server.account.pods
+        await until(lambda: pods[old.id].status == "RUNNING")
+        pods[old.id].status = "TERMINATED"
+        scene.server.troubles.append(Trouble("POST", PODS, 500, done=True))
+        new = await scene.runpod.create(body())
+        assert new.id != old.id
+        assert pods.keys() == {old.id, new.id}
+
+
 async def test_an_action_that_can_not_be_is_refused_once() -> None:
     async with account() as scene:
         pod = await scene.runpod.create(body())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from personaplex_bridge.simulator.runpod import KEY, Holdings, Pace
+from personaplex_bridge.simulator.runpod import KEY, Holdings, Pace, Trouble
 from tests.runpod.harness import RTX_4090, FakeGate, Scene, account, body, until
 
 LIMIT_S = 60.0
@@ -138,6 +138,7 @@ async def test_a_life(tmp_path: Path) -> None:
         code, out, _ = await me.run("down", "--yes", *POD)
         assert code == 0
         assert "persistent volume of 40 GB goes too" in out
+        assert ".env still has its PERSONAPLEX_URL, where nobody answers any more" in out
         assert not me.scene.server.account.pods
 
         code, out, _ = await me.run("cost", "--days", "2", *POD)
@@ -158,6 +159,23 @@ async def test_a_signal_stops_what_was_rented(number: signal.Signals, tmp_path: 
         assert process.returncode == 130, error.decode()
         assert me.scene.server.account.pods[me.pod_id].status == "EXITED"
         assert f"pod {me.pod_id} is stopped: its GPU costs nothing any more" in error.decode()
+        assert "Traceback" not in error.decode()
+
+
+async def test_a_second_ctrl_c_leaves_it_running_and_says_so(tmp_path: Path) -> None:
+    gate = FakeGate({"status": "loading", "detail": "not yet"})
+    async with operator(tmp_path, gate) as me:
+        process = await me.start("up", *POD)
+        async with asyncio.timeout(LIMIT_S):
+            await gate.asked.wait()
+        action = f"/v2/pods/{me.pod_id}/action"
+        me.scene.server.troubles.append(Trouble("POST", action, done=True, late_s=3600))
+        process.send_signal(signal.SIGINT)
+        await until(lambda: me.scene.asked("POST", action) > 0)
+        process.send_signal(signal.SIGINT)
+        _, error = await asyncio.wait_for(process.communicate(), LIMIT_S)
+        assert process.returncode == 130, error.decode()
+        assert f"POD {me.pod_id} MAY STILL RUN" in error.decode()
         assert "Traceback" not in error.decode()
 
 

@@ -277,6 +277,27 @@ async def test_ctrl_c_while_the_answer_is_under_way() -> None:
     assert told.of("stopped")
 
 
+@pytest.mark.parametrize("what", ["made", "started"])
+async def test_ctrl_c_before_runpod_has_done_it(what: str) -> None:
+    """RunPod carries a request out although nobody waits for the answer any more."""
+    told = Told()
+    async with account() as scene:
+        path = PODS
+        if what == "started":
+            pod = await scene.runpod.create(body())
+            await scene.runpod.act(pod.id, "stop")
+            path = f"{PODS}/{pod.id}/action"
+        before = scene.asked("POST", path)
+        scene.server.troubles.append(Trouble("POST", path, 500, done=True, late_s=1.0))
+        await cancelled(scene, told, lambda: scene.asked("POST", path) > before)
+        assert only(scene).status == "EXITED"
+        runs = only(scene).meter.runs
+        assert len(runs) == (1 if what == "made" else 2), "it was carried out"
+        assert all(end is not None for _, end, _ in runs), "and costs no more"
+    assert told.of("stopped")
+    assert not told.of("alarm")
+
+
 async def test_a_pod_that_can_not_be_stopped_is_told_loudly() -> None:
     told = Told()
     async with account(FakeGate({"status": "failed"})) as scene:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from personaplex_bridge import signals
 from personaplex_bridge.cli import env_file
 from personaplex_bridge.cli.common import FAILED, USAGE, environment, run
 from personaplex_bridge.logs import configure
@@ -53,11 +54,14 @@ async def _connected(
 
 
 def _end_in_order() -> None:
-    """SIGTERM, and the end of a terminal, as Ctrl-C: what was rented is given back."""
+    """Ctrl-C, SIGTERM and the end of a terminal cancel: what was rented is given back.
+
+    A second Ctrl-C cancels that, too. Left to asyncio, it would break into the event loop's end.
+    """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    for name in ("SIGTERM", "SIGHUP"):
-        if task is not None and hasattr(signal, name):
-            loop.add_signal_handler(getattr(signal, name), task.cancel)
+    if task is not None and sys.platform != "win32":
+        for number in signals.unless_ignored(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, task.cancel)
 
 
 def _description(arguments: argparse.Namespace) -> PodDescription:
@@ -242,7 +246,18 @@ def down(arguments: argparse.Namespace) -> int:
             return FAILED
     _ask(settings, lambda runpod: runpod.delete(pod.id))
     print(f"Pod {pod.id} is deleted.")
+    _tell_of_env(settings.url(pod.id, pod.port))
     return 0
+
+
+def _tell_of_env(gone: str) -> None:
+    """Whether .env still leads to an address that is no more."""
+    file = Path(".env")
+    if env_file.current(file, "PERSONAPLEX_URL") == gone:
+        print(
+            f"{file} still has its PERSONAPLEX_URL, where nobody answers any more: the next `up` "
+            "changes it; without the line a stand-in for the model is used."
+        )
 
 
 def cost(arguments: argparse.Namespace) -> int:

@@ -105,7 +105,7 @@ def _command(
     def in_order(arguments: argparse.Namespace) -> int:
         try:
             return command(arguments)
-        except asyncio.CancelledError:  # SIGTERM, SIGHUP
+        except asyncio.CancelledError:  # Ctrl-C, SIGTERM, SIGHUP
             return INTERRUPTED
 
     parser = add_command(group, name, in_order, help_, text)

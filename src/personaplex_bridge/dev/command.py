@@ -11,9 +11,10 @@ import asyncio
 import dataclasses
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from personaplex_bridge import doctor, signals
 from personaplex_bridge.config import Settings
@@ -132,7 +133,7 @@ async def _pointed(plan: DevPlan, found: _Found, base: str, tell: Tell) -> Async
     url = pointing.webhook_url(base, WEBHOOK_PATH)
     try:
         account = plan.account.account_sid or ""
-        await pointing.point(rest, saved, account, number, url, stays=False)
+        await _to_its_end(pointing.point(rest, saved, account, number, url, stays=False))
         kept = saved.get(number.sid)
         after = "the same" if kept is None else pointing.after_release(kept).told
         tell(str(Finding("number", f"points to {url} (afterwards: {after})")))
@@ -141,6 +142,18 @@ async def _pointed(plan: DevPlan, found: _Found, base: str, tell: Tell) -> Async
         yield
     finally:
         await _put_back(rest, saved, number, tell)
+
+
+async def _to_its_end(changing: Coroutine[Any, Any, object]) -> None:
+    """Cancelled, it ends when Twilio has answered: a change that came after the number was put back
+    would stay. `rest` has deadlines.
+    """
+    task = asyncio.create_task(changing, name="point")
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def _put_back(rest: TwilioRest, saved: SavedNumbers, number: Number, tell: Tell) -> None:

@@ -85,8 +85,13 @@ class Desk:
         return [each for each in kept if each.number_sid in sids]
 
     async def restore(self, kept: Saved, *, force: bool) -> Pointed:
-        """Put a number back."""
-        return await pointing.restore(self._rest, self._saved, kept, force=force)
+        """Put a number back.
+
+        Raises:
+            NumberError: also if a running `dev` has the number, whose callers this would cut off.
+        """
+        with self._saved.held(kept.number_sid):
+            return await pointing.restore(self._rest, self._saved, kept, force=force)
 
     async def limit(self) -> str:
         """What the account may not do."""

@@ -146,7 +146,9 @@ class RunPod(Requests):
     async def _made(self, name: str, known: Collection[str]) -> Pod | None:
         """The pod that a request made whose answer never came."""
         pods = await self.pods()
-        made = next((pod for pod in pods if pod.name == name and pod.id not in known), None)
+        # One that is TERMINATED may still be listed: that is somebody's of yesterday.
+        candidates = (pod for pod in pods if pod.name == name and pod.status != "TERMINATED")
+        made = next((pod for pod in candidates if pod.id not in known), None)
         if made is not None:
             self.tell(f"pod {made.id} was made all the same")
         return made

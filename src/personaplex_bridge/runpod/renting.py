@@ -61,9 +61,14 @@ async def candidates(
 
 
 async def make(
-    runpod: RunPod, description: PodDescription, known: Collection[str], tell: Tell
+    runpod: RunPod,
+    description: PodDescription,
+    known: Collection[str],
+    tell: Tell,
+    on_request: Callable[[], None],
 ) -> Pod:
-    """A new pod, of the first candidate that RunPod can place (the table at createPod).
+    """A new pod, of the first candidate that RunPod can place (the table at createPod). From
+    `on_request` on there may be one.
 
     Raises:
         PodError: none could be placed, or the account can't pay.
@@ -75,6 +80,7 @@ async def make(
     for candidate in choice.candidates:
         tell("choosing", f"asking for {candidate}")
         body = description.request(candidate.gpu_id, candidate.cloud, centers)
+        on_request()
         try:
             return await runpod.create(body, known)
         except RunPodError as error:

@@ -47,11 +47,11 @@ def storage(pod: Pod) -> str:
 
 def what_goes(pod: Pod) -> Iterator[str]:
     """What deleting a pod deletes, and what it leaves."""
-    yield f"Pod {pod.id} ({pod.name}, {pod.status}) is deleted, and its address with it."
+    yield f"This deletes pod {pod.id} ({pod.name}, {pod.status}), and its address."
     if pod.persistent_gb:
         yield (
-            f"Its persistent volume of {pod.persistent_gb} GB goes too: the weights are downloaded "
-            "again the next time."
+            f"Its persistent volume of {pod.persistent_gb} GB goes too: the weights will be "
+            "downloaded again the next time."
         )
     if pod.network_volume:
         yield f"The network volume {pod.network_volume} stays, and costs what it costs every month."

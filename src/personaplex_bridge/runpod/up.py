@@ -18,8 +18,10 @@ from personaplex_bridge.runpod.settings import PODS_PAGE, RunPodSettings
 GIVE_BACK_S = 60.0
 """The most that stopping a pod after a failure may take."""
 
-LATE_S = 3.0
-"""A pod may show up so long after the request that was given up on."""
+LATE_S = (0.0, 3.0, 5.0, 7.0)
+"""Pauses between looks for what a request that was given up on may still do: RunPod carries it out,
+whoever waits for the answer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Rental:
         self.was_made = False
         self.making: Collection[str] | None = None
         """Ids of older pods with this name, while a request to make one is under way."""
+        self.starting = False
+        """While a request to start the pod is under way."""
 
         self._runpod = runpod
         self._name = name
@@ -66,7 +70,8 @@ class Rental:
         """The pod of a request whose answer wasn't waited for."""
         if self.making is None:
             return
-        for pause_s in (0.0, LATE_S):
+        self._tell("stopping", "looking whether a pod was made all the same")
+        for pause_s in LATE_S:
             await asyncio.sleep(pause_s)
             pods = await own.named(self._runpod, self._name)
             self.pod = next((pod for pod in pods if pod.id not in self.making), None)
@@ -82,7 +87,15 @@ class Rental:
             self._tell("kept", f"pod {pod.id} is left as it is (--keep){_costs(pod)}")
         else:
             self._tell("stopping", f"stopping pod {pod.id}; Ctrl-C leaves it running")
+            await self._wait_for_start(pod)
             await self._stopped(pod)
+
+    async def _wait_for_start(self, pod: Pod) -> None:
+        """Until a request to start it, whose answer wasn't waited for, has had its effect."""
+        for pause_s in LATE_S if self.starting else ():
+            await asyncio.sleep(pause_s)
+            if (await self._runpod.pod(pod.id)).has_gpu:
+                return
 
     async def _stopped(self, pod: Pod) -> None:
         try:
@@ -182,14 +195,30 @@ async def _rent(
         tell("found", f"pod {pod.id} is {pod.status} already")
     else:
         tell("found", f"starting pod {pod.id}, which is {pod.status}")
-        rental.pod = await renting.start(runpod, pod)
+        rental.pod = await _start(runpod, pod, rental)
+
+
+async def _start(runpod: RunPod, pod: Pod, rental: Rental) -> Pod:
+    """The stopped pod, started. Until it is known, the rental knows that it may be."""
+    rental.starting = True
+    try:
+        started = await renting.start(runpod, pod)
+    except (PodError, RunPodError) as error:
+        rental.starting = getattr(error, "uncertain", False)
+        raise
+    rental.starting = False
+    return started
 
 
 async def _make(runpod: RunPod, description: PodDescription, rental: Rental, tell: Tell) -> Pod:
     """A new pod. Until it is known, the rental knows that there may be one."""
-    rental.making = ()
+    known = ()  # this account has none of that name
+
+    def on_request() -> None:
+        rental.making = known
+
     try:
-        pod = await renting.make(runpod, description, rental.making, tell)
+        pod = await renting.make(runpod, description, known, tell, on_request)
     except (PodError, RunPodError) as error:
         if not getattr(error, "uncertain", False):
             rental.making = None

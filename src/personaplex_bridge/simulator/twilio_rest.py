@@ -9,6 +9,7 @@ https://www.twilio.com/docs/phone-numbers/api/incomingphonenumber-resource
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 import secrets
@@ -55,6 +56,8 @@ class TwilioStandin:
     retry_after_s: int = 1
     lost_answers: int = 0
     """So many updates more are done, but their answers don't arrive."""
+    late_s: float = 0.0
+    """Updates are done so much later, also for who doesn't wait for it."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Method and path of every request."""
     changes: list[dict[str, str]] = field(default_factory=list, repr=False)
@@ -206,6 +209,7 @@ class TwilioStandin:
             changes["trunk_sid"] = None
         if changes.get("trunk_sid"):
             changes["voice_application_sid"] = None
+        await asyncio.sleep(self.late_s)
         number.update(changes)
         self.changes.append(given)
         if self.lost_answers > 0 and request.transport is not None:

@@ -48,6 +48,9 @@ class Trouble:
     done: bool = False
     """Whether the request is carried out all the same."""
 
+    late_s: float = 0.0
+    """How much later that is."""
+
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -76,6 +79,7 @@ class RunPodServer:
         self.account = Account(holdings, self.options.pace, self.options.container)
         self.requests: list[tuple[str, str]] = []
         self.troubles: list[Trouble] = []
+        self._doing: set[asyncio.Task[None]] = set()
         self._rates = Rates(self.options.quotas)
         self._document = Document.read(self.options.openapi) if self.options.openapi else None
 
@@ -103,6 +107,8 @@ class RunPodServer:
         return app
 
     async def _close(self, _app: web.Application) -> None:
+        for doing in self._doing:
+            doing.cancel()
         await self.account.close()
 
     async def _lives(self, _app: web.Application) -> AsyncIterator[None]:
@@ -146,7 +152,11 @@ class RunPodServer:
         if trouble is None:
             return await handler(request)
         if trouble.done:
-            await handler(request)
+            await request.read()  # while the client is there
+            doing = asyncio.create_task(_late(handler, request, trouble.late_s))
+            self._doing.add(doing)
+            doing.add_done_callback(self._doing.discard)
+            await asyncio.shield(doing)  # it is done, whoever waits for it
         if trouble.status is not None:
             raise Problem(trouble.status, "trouble, as ordered", headers=trouble.headers)
         if request.transport is not None:
@@ -211,6 +221,11 @@ class RunPodServer:
 
     def _pod(self, request: web.Request) -> Any:
         return self.account.get(request.match_info["id"])
+
+
+async def _late(handler: Handler, request: web.Request, late_s: float) -> None:
+    await asyncio.sleep(late_s)
+    await handler(request)
 
 
 async def _body(request: web.Request, wrong_with: Callable[[Any], list[str]]) -> Any:
