@@ -215,6 +215,7 @@ async def test_other_sites_do_not_log_in() -> None:
         {"Via": "1.1 proxy"},
         {"CF-Connecting-IP": "203.0.113.7"},
         {"Host": "bridge.example.com"},
+        {"Host": "[::1"},
         {"Host": "127.0.0.1.evil.example:8080"},
     ],
 )

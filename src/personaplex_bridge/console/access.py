@@ -148,7 +148,7 @@ class ConsoleAccess:
     def _check_is_here(self, request: web.Request) -> None:
         """Without a token: somebody at this machine, and not through a tunnel to it."""
         forwarded = any(name.lower().startswith(_FORWARDING) for name in request.headers)
-        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
+        host = _host_name(request.headers.get("Host", ""))
         if forwarded or not _is_loopback(request) or host not in LOOPBACK_HOSTS:
             raise refused(
                 403,
@@ -210,6 +210,14 @@ def _is_visit(request: web.Request) -> bool:
     if mode is not None:
         return mode == "navigate" and headers.get("Sec-Fetch-Dest", "document") == "document"
     return "text/html" in headers.get("Accept", "")
+
+
+def _host_name(host: str) -> str | None:
+    """The name or address in a Host header; None if it isn't one."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # half an IPv6 address
+        return None
 
 
 def _is_loopback(request: web.Request) -> bool:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from personaplex_bridge.config import Settings
 from personaplex_bridge.console.access import ConsoleAccess
+from personaplex_bridge.console.bodies import read_body
 from personaplex_bridge.console.openapi import describe
 from personaplex_bridge.console.past import ID, PastCalls, read_search
 from personaplex_bridge.console.picture import Look, as_dict
@@ -75,12 +76,13 @@ class Api:
             "/calls/{sid}": self.tell_call,
             "/servers": self.list_servers,
             "/personas": self.list_personas,
-            "/events": self.watch,
             f"/history/{{id:{ID}}}": self.tell_past_call,
             "/openapi.json": self.tell_description,
         }
         for path, handler in gets.items():
             router.add_get(API_PATH + path, self._guarded(handler))
+        # No HEAD: there is nothing to tell without a body.
+        router.add_get(f"{API_PATH}/events", self._guarded(self.watch), allow_head=False)
         for action in ENDINGS:
             router.add_post(f"{API_PATH}/calls/{{sid}}/{action}", self._guarded(self.end_call))
         router.add_post(f"{API_PATH}/history/search", self._guarded(self.search_past))
@@ -156,7 +158,7 @@ class Api:
         if request.content_type != "application/json":
             raise Problem(415, "Content-Type must be application/json")
         try:
-            search = read_search(orjson.loads(await request.read() or b"{}"))
+            search = read_search(orjson.loads(await read_body(request)))
             return _answer(await past.search(search))
         except ValueError as error:  # of orjson as well
             raise Problem(400, _first_line(error)) from None

@@ -131,7 +131,7 @@ def _events() -> Json:
     )
     operation["description"] = (
         "Server-sent events. The first is a `state`: all there is. Then come `change` events, four "
-        "a second at most: of `bridge` and `servers` what they are now; of `calls` their `sid`, the "
+        "a second at most: of `bridge` and `servers` what they are now; of `calls` the `sid`, the "
         "fields that changed and the `words` that came; `gone` SIDs, and `ended` calls. A `beat` "
         "comes when nothing has happened for 15 s. Who comes back within seconds with "
         "Last-Event-ID gets the changes they have missed, else a new `state`. After an hour the "

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from personaplex_bridge.console.access import LOGIN_PATH, WRONG_TOKEN, ConsoleAccess
+from personaplex_bridge.console.bodies import read_body
 from personaplex_bridge.console.problems import Problem, refused
 
 STATIC_PATH = "/console/static/"
@@ -55,7 +56,8 @@ class Pages:
     async def log_in(self, request: web.Request) -> web.Response:
         """The login page's form: on to where they wanted to go, or the page again."""
         try:
-            form = dict(parse_qsl(await request.text(), max_num_fields=MAX_LOGIN_FIELDS))
+            body = (await read_body(request)).decode("utf-8")
+            form = dict(parse_qsl(body, max_num_fields=MAX_LOGIN_FIELDS))
         except ValueError:
             raise refused(400, "no readable form") from None
         to = _own_path(form.get("next", "/"))

@@ -12,7 +12,7 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.console.callers import Callers, EndedCall
 from personaplex_bridge.console.live import CallView, sid_of, view, words_after
 from personaplex_bridge.pool.pool import ServerReport
-from personaplex_bridge.record import Word
+from personaplex_bridge.record import CallRecord, Word
 from personaplex_bridge.session import BridgeSession
 from personaplex_bridge.web.bridge import Bridge
 
@@ -76,8 +76,10 @@ class Picture:
     """By SID."""
     ended: tuple[EndedCall, ...]
     """The latest last."""
-    last_words: Mapping[str, Word]
-    """The last word of each call that was there at this moment."""
+    records: Mapping[str, CallRecord]
+    """Of these calls; they go on."""
+    last_words: Mapping[str, Word | None]
+    """The last word of each call at this moment."""
 
 
 class Look:
@@ -131,23 +133,22 @@ class Look:
     def picture(self) -> Picture:
         """All of it."""
         sessions = self.sessions()
+        records = {sid: session.record for sid, session in sessions.items()}
         return Picture(
             self.bridge(),
             self.servers(),
             {sid: self.call(session) for sid, session in sessions.items()},
             self.ended(),
-            {sid: s.record.words[-1] for sid, s in sessions.items() if s.record.words},
+            records,
+            {sid: one.words[-1] if one.words else None for sid, one in records.items()},
         )
-
-    def words(self, sid: str, last: Word | None = None) -> list[tuple[float, str]]:
-        """What the model has said in a call after a word."""
-        session = self.sessions().get(sid)
-        fresh = [] if session is None else words_after(session.record, last)
-        return [(round(word.at_s, 2), word.text) for word in fresh]
 
     def whole(self, now: Picture) -> Change:
         """All of a picture that was just taken, with the words of its calls."""
-        calls = [{**as_dict(call), "words": self.words(sid)} for sid, call in now.calls.items()]
+        calls = [
+            {**as_dict(call), "words": _words(now.records[sid], None)}
+            for sid, call in now.calls.items()
+        ]
         return {
             "bridge": now.bridge,
             "servers": now.servers,
@@ -159,7 +160,7 @@ class Look:
         """What has changed; empty if nothing has. Of a call: its SID, what is another, and the
         words that came. `gone` are the SIDs of calls that are over, `ended` tells how.
         """
-        calls = [self._change(call, before) for call in now.calls.values()]
+        calls = [_change(sid, before, now) for sid in now.calls]
         known = {(one.sid, one.ended_at_s) for one in before.ended}
         change: Change = {
             "bridge": None if now.bridge == before.bridge else now.bridge,
@@ -170,17 +171,6 @@ class Look:
         }
         return {name: value for name, value in change.items() if value}
 
-    def _change(self, call: CallView, before: Picture) -> Change:
-        old, words = (
-            before.calls.get(call.sid),
-            self.words(call.sid, before.last_words.get(call.sid)),
-        )
-        told = as_dict(call)
-        if old is not None:
-            told = {name: one for name, one in told.items() if one != getattr(old, name)}
-            told["sid"] = call.sid
-        return {**told, "words": words} if words or old is None else told
-
 
 def as_dict(call: CallView) -> Change:
     """A call's fields by name; not copied, as dataclasses' own `asdict` would."""
@@ -189,3 +179,18 @@ def as_dict(call: CallView) -> Change:
 
 def _server(number: int, report: ServerReport) -> ServerView:
     return ServerView(number, report.circuit, report.busy, report.capacity, report.last_failure)
+
+
+def _change(sid: str, before: Picture, now: Picture) -> Change:
+    """What has changed of a call; all of one that is new."""
+    call, old = now.calls[sid], before.calls.get(sid)
+    words = _words(now.records[sid], before.last_words.get(sid))
+    if old is None:
+        return {**as_dict(call), "words": words}
+    told = {name: one for name, one in as_dict(call).items() if one != getattr(old, name)}
+    return {"sid": sid, **told, **({"words": words} if words else {})}
+
+
+def _words(record: CallRecord, last: Word | None) -> list[tuple[float, str]]:
+    """What the model has said after a word."""
+    return [(round(word.at_s, 2), word.text) for word in words_after(record, last)]
