@@ -193,6 +193,15 @@ async def test_events_of_strange_calls_are_not_told() -> None:
             assert (await here.ask("GET", f"{CALLS_PATH}/{sid}/events"))[0] == 404
 
 
+async def test_a_watcher_of_what_never_begins_may_leave() -> None:
+    async with site() as here:
+        granted = await here.grant()
+        url = f"{here.base}{CALLS_PATH}/{granted['call_sid']}/events"
+        async with aiohttp.ClientSession() as http, http.get(url, headers={"Origin": here.base}):
+            tasks = len(asyncio.all_tasks())
+        await until(lambda: len(asyncio.all_tasks()) < tasks)
+
+
 async def test_a_watcher_who_leaves_takes_nothing_along() -> None:
     async with site() as here:
         granted = await here.grant()

@@ -201,8 +201,12 @@ class Phone:
         headers = {hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
+
+        def is_gone() -> bool:  # aiohttp lets a handler go on when its connection is lost
+            return request.transport is None or request.transport.is_closing()
+
         try:
-            async for event in watch(call_sid, self._calls):
+            async for event in watch(call_sid, self._calls, is_gone):
                 await response.write(event.to_bytes())
             await response.write_eof()
         except ConnectionError:

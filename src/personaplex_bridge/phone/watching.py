@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -47,20 +47,20 @@ class Event:
         return f"event: {self.name}\ndata: {json.dumps(self.data)}\n\n".encode()
 
 
-async def watch(call_sid: str, calls: Calls) -> AsyncIterator[Event]:
-    """What happens in a call, until it is over or if it never begins. `calls` tells of
-    those in progress.
+async def watch(call_sid: str, calls: Calls, is_gone: Callable[[], bool]) -> AsyncIterator[Event]:
+    """What happens in a call, until it is over or if it never begins, or whoever is told `is_gone`.
+    `calls` tells of those in progress.
 
     `ready` when the model listens: {"after_s"}. `words`: [{"at_s", "text"}]. `figures` once a
     second: {"reply_ms", "turns", "interruptions", "failures"}, reply_ms null before the first
     answer. `over`: {"by", "kind", "reason"}, all null if the stream didn't come.
     """
-    record = await _begun(call_sid, calls)
+    record = await _begun(call_sid, calls, is_gone)
     if record is None:
         yield _over(None)
         return
     told, is_ready, figures_due = 0, False, 0
-    while True:
+    while not is_gone():
         ending = record.ending  # before the last words
         if not is_ready and record.handshake_s is not None:
             is_ready = True
@@ -79,16 +79,15 @@ async def watch(call_sid: str, calls: Calls) -> AsyncIterator[Event]:
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def _begun(call_sid: str, calls: Calls) -> CallRecord | None:
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            while True:
-                for record in calls.records:
-                    if record.call_sid == call_sid:
-                        return record
-                await asyncio.sleep(LOOK_EVERY_S)
-    except TimeoutError:
-        return None
+async def _begun(call_sid: str, calls: Calls, is_gone: Callable[[], bool]) -> CallRecord | None:
+    for _ in range(round(START_TIMEOUT_S / LOOK_EVERY_S)):
+        for record in calls.records:
+            if record.call_sid == call_sid:
+                return record
+        if is_gone():
+            break
+        await asyncio.sleep(LOOK_EVERY_S)
+    return None
 
 
 def _figures(record: CallRecord) -> dict[str, int | None]:

@@ -124,6 +124,7 @@ class Access:
 
         Raises:
             HTTPForbidden: it comes from another page, or from none.
+            HTTPTooManyRequests: and the address has asked too often.
             HTTPBadRequest: it has no usable host.
         """
         origin = request.headers.get("Origin", "")
@@ -132,6 +133,7 @@ class Access:
         if not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS:
             ours.add(f"http://{host}")
         if origin not in ours:
+            self._count(request)
             _log.warning(
                 "refused a browser at %s: it shows no page of ours; is PUBLIC_URL right?",
                 self._proxies.client_of(request),
