@@ -116,7 +116,7 @@ ABOVE = {
     *("cli", "cli.bridge", "cli.common", "cli.dev", "cli.env_file", "cli.gate"),
     *("cli.history", "cli.rehearse", "cli.renting", "cli.runpod", "cli.simulate"),
     *("cli.twilio", "cli.types", "dev.command", "doctor", "doctor.phone", "rehearsal"),
-    *("serve", "simulator.demo", "__main__", ""),
+    *("past_calls", "serve", "simulator.demo", "__main__", ""),
 }
 SYNCHRONOUS = {
     *(

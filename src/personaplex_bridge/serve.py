@@ -15,6 +15,7 @@ from personaplex_bridge.audio.hold import hold_sound
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.callers import Callers
 from personaplex_bridge.config import Settings
+from personaplex_bridge.console.past import PastCalls
 from personaplex_bridge.console.serving import Console
 from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import load_catalogue
@@ -94,8 +95,10 @@ async def running(
         pool = make_pool(settings, servers, persona.role, await open_leases(settings))
         watch = await stack.enter_async_context(telemetry(settings))
         callers, observers = Callers(), [*watch.observers]
+        past = None
         if settings.keeps_history:
-            observers.append(await stack.enter_async_context(_history(settings, callers)))
+            recorder_of_history, past = await stack.enter_async_context(_history(settings, callers))
+            observers.append(recorder_of_history)
         recorder = None
         if settings.recording:
             recorder = Recorder(settings.recordings_folder, settings.recording_days)
@@ -117,7 +120,7 @@ async def running(
         if console.access.is_there:
             calls, guard = bridge.browser_calls, console.access
             Phone(guard, calls, bridge, catalogue, settings, softphone).add_to(app)
-        console.add_to(app, bridge)
+        console.add_to(app, bridge, past)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)
         for number, server in enumerate(servers, start=1):
@@ -170,15 +173,18 @@ async def _until_drained(bridge: Bridge, timeout_s: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _history(settings: Settings, callers: Callers) -> AsyncIterator[Observer]:
-    """Calls are kept. The packages that this takes are imported only here."""
+async def _history(
+    settings: Settings, callers: Callers
+) -> AsyncIterator[tuple[Observer, PastCalls]]:
+    """Calls are kept, and can be looked up. The packages that this takes are imported only here."""
     from personaplex_bridge.history import check_packages
 
     check_packages()
+    from personaplex_bridge import past_calls
     from personaplex_bridge.history.keeping import keep_history
 
     async with keep_history(settings, callers) as keeper:
-        yield keeper.recorder
+        yield keeper.recorder, past_calls.PastCalls(keeper.history)
 
 
 @contextlib.asynccontextmanager

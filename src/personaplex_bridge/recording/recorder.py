@@ -157,8 +157,12 @@ class Recording:
     # In the thread.
 
     def _open(self) -> None:
-        self._part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = OpusFile(self._part)
+        try:
+            self._part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = OpusFile(self._part)
+        except FileNotFoundError:  # just then the sweep removed the day's folder: it was empty
+            self._part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = OpusFile(self._part)
 
     def _append(self, left: bytes, right: bytes) -> None:
         if self._file is not None:
