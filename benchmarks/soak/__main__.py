@@ -26,7 +26,8 @@ The bridge runs as shipped, in a process of its own, signatures and one-time tok
 servers' stand-ins in another, many of them, each taking one call; phones here. Everything stays on
 this machine (127.0.0.1), and ends by itself after twenty minutes or so.
 
-  warm-up          short calls, with every fault; then at rest: what the bridge holds is measured
+  warm-up          short calls, then long ones, with every fault; then what the bridge holds at
+                   rest is measured
   without faults   short calls, then long ones: what calls are like when nothing goes wrong
   with faults      short calls, then long ones; every tenth call has one of the faults below
   at rest          until nothing is in progress: what the bridge holds is measured again
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     size("long-at-once", int, "so many of them at a time")
     size("fault-every", int, "every so many calls have a fault")
     size("warm-up-calls", int, "short calls before anything is measured")
+    size("warm-up-minutes", float, "then long ones, for so many minutes")
     size("baseline-calls", int, "short calls without faults")
     size("baseline-minutes", float, "then long calls without faults")
     add("--quick", action="store_true", help="small sizes; the options above win")

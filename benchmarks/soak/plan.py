@@ -64,6 +64,9 @@ class Sizes:
     warm_up_calls: int = 400
     """With every fault, and as many at once as ever: what Python and libc keep of that is not
     given back. With fewer calls it still grows by some MB after them, and then no more."""
+    warm_up_minutes: float = 1.0
+    """And then of long ones: they hold more than short ones do, and what that leaves between them
+    is not given back either."""
     baseline_calls: int = 400
     baseline_minutes: float = 3.0
     short_calls: int = 2000
@@ -89,6 +92,7 @@ class Sizes:
 
 QUICK = Sizes(
     warm_up_calls=60,
+    warm_up_minutes=0.1,
     baseline_calls=40,
     baseline_minutes=0.15,
     short_calls=80,

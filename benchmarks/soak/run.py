@@ -52,6 +52,8 @@ async def soak(sizes: Sizes, speech: Path, tell: Tell) -> Soaked:
         at_once = max(sizes.at_once, sizes.long_at_once)
         calls = plan.short(with_faults=True)
         await rig.phones.make(calls, sizes.warm_up_calls, min(at_once, sizes.warm_up_calls))
+        long_calls = plan.long(with_faults=True)
+        await rig.phones.keep_making(long_calls, sizes.warm_up_minutes * 60, sizes.long_at_once)
         before = await rig.rest("at rest before")
         rig.forget()
         baseline, _, _ = await _load(rig, plan, sizes, with_faults=False)

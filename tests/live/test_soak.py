@@ -24,6 +24,7 @@ from benchmarks.sounds import shipped_speech
 
 TINY = Sizes(
     warm_up_calls=2,
+    warm_up_minutes=0.01,
     baseline_calls=2,
     baseline_minutes=0.01,
     short_calls=8,
