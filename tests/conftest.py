@@ -1,8 +1,12 @@
 """Settings of Hypothesis for all tests, and of the garbage collector."""
 
 import gc
+import signal
 
 from hypothesis import settings
+
+# Under `nohup` SIGHUP is ignored, and would be by the programs that tests start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile("project", deadline=None, max_examples=50, print_blob=True)
 settings.load_profile("project")
