@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -127,10 +127,9 @@ class Recording:
             self._give_up("the disk is too slow")
         self._submit(self._append, left, right)
 
-    def _submit(self, work: object, *arguments: bytes) -> None:
+    def _submit(self, work: Callable[..., None], *arguments: bytes) -> None:
         if self._has_failed:
             return
-        assert callable(work)  # noqa: S101 - a method of ours
         self._waiting += 1
         loop = asyncio.get_running_loop()
         try:
@@ -158,11 +157,13 @@ class Recording:
 
     def _open(self) -> None:
         try:
-            self._part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = OpusFile(self._part)
+            self._make()
         except FileNotFoundError:  # just then the sweep removed the day's folder: it was empty
-            self._part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = OpusFile(self._part)
+            self._make()
+
+    def _make(self) -> None:
+        self._part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = OpusFile(self._part)
 
     def _append(self, left: bytes, right: bytes) -> None:
         if self._file is not None:
@@ -181,7 +182,8 @@ class Recording:
             self._file = None
 
 
-def _tell(loop: asyncio.AbstractEventLoop, done: object, future: Future[None]) -> None:
-    assert callable(done)  # noqa: S101 - a method of ours
+def _tell(
+    loop: asyncio.AbstractEventLoop, done: Callable[[Future[None]], None], future: Future[None]
+) -> None:
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is interested any more
         loop.call_soon_threadsafe(done, future)
