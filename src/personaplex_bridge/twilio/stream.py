@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 
@@ -99,12 +100,14 @@ class MediaStream:
                 # Nothing is waiting and messages are small, so this doesn't wait either.
                 await self._socket.send_str(serialize(command))
                 return
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await self._socket.send_str(serialize(command))
-        except TimeoutError:
-            raise StreamError(f"Twilio has read nothing for {SEND_TIMEOUT_S:g} s") from None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await self._socket.send_str(serialize(command))
+                return
         except ConnectionError as error:
             raise StreamError(f"the socket is gone: {error}") from error
+        # Out here it has no context: a TimeoutError keeps its task, and that the error it ends by.
+        raise StreamError(f"Twilio has read nothing for {SEND_TIMEOUT_S:g} s")
 
     def _count_bad(self, error: MessageError) -> None:
         self.bad_messages[error.reason] += 1
