@@ -103,6 +103,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "phone": (
         BASE
         | {"logs", "personas", "personaplex.voices", "record", "twilio.twiml", "web.browsers"}
+        | {"web.paths"}
         | {"console.access", "console.headers", "console.problems"},
         {"aiohttp", "twilio"},
     ),

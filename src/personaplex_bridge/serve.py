@@ -21,6 +21,7 @@ from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.phone.routes import Phone
 from personaplex_bridge.phone.softphone import SoftphoneSettings
+from personaplex_bridge.phone.softphone_page import SoftphonePage
 from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.telemetry import telemetry
@@ -115,12 +116,14 @@ async def running(
             callers=callers,
             observers=observers,
             recorder=recorder,
+            app_sid=softphone.app_sid,
         )
         app = bridge.application()
         watch.add_to(app, bridge)
         if console.access.is_there:
             calls, guard = bridge.browser_calls, console.access
             Phone(guard, calls, bridge, catalogue, settings, softphone).add_to(app)
+            SoftphonePage(guard, settings, softphone).add_to(app)
             Vendored().add_to(app)
         console.add_to(app, bridge, past)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
