@@ -186,7 +186,9 @@ def _certified(folder: Path) -> ssl.SSLContext:
     """The browser is told to look at no certificate."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     if not certificate.exists():
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        command = (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        )
         files = ["-subj", "/CN=twilio.test", "-keyout", str(key), "-out", str(certificate)]
         subprocess.run([*command.split(), *files], check=True, capture_output=True)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -205,7 +207,9 @@ def _claims(token: str) -> dict[str, Any]:
     if base64.urlsafe_b64encode(right).rstrip(b"=").decode() != signature:
         raise ValueError("the signature is wrong")
     payload = signed.split(".")[1]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    claims: dict[str, Any] = json.loads(
+        base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    )
     return claims
 
 

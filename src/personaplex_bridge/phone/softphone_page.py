@@ -29,7 +29,7 @@ back to if the connection breaks off in a call.
 """
 
 HOMES = ("", "us1.", "ie1.", "au1.")
-"""Twilio's regions, as in the names of the hosts that take call quality figures (Voice Insights)."""
+"""Twilio's regions, as in the names of the hosts that take figures of calls (Voice Insights)."""
 
 SOUNDS = ("https://sdk.twilio.com", "https://media.twiliocdn.com")
 """Ringing and keys; the second is where the first may redirect to."""
