@@ -33,6 +33,14 @@ def test_the_files_are_those_of_the_manifest(library: str) -> None:
         assert hashlib.sha256(content).hexdigest() == origin["sha256"], name
 
 
+def test_their_licences_are_told() -> None:
+    notice = (SCRIPTS.parent / "NOTICE").read_text("utf-8").splitlines()
+    for library in load_libraries().values():
+        assert any(
+            line.startswith(f"{library.package} ") and library.licence in line for line in notice
+        )
+
+
 @pytest.mark.parametrize("arguments", [["--update", "uplot"], ["--update", "left-pad@1"], ["x"]])
 def test_the_script_refuses_what_it_does_not_know(arguments: list[str]) -> None:
     ran = _vendor(*arguments)

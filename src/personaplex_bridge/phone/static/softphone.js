@@ -61,10 +61,16 @@ function showCall(state) {
 function showCaller() {
   at("ringing-who").textContent = phone.caller || "Somebody";
   note("A call comes in.");
+  // For Enter and screen readers; but who types goes on typing.
+  if (!document.activeElement?.matches("input, select, textarea")) at("answer").focus();
 }
 
+const ENDS = { cancel: "The caller has given up.", reject: "Refused.", disconnect: "No call." };
+
 function showEnd() {
-  note(talkingSinceMs === null ? "No call." : `The call is over, after ${at("timer").textContent}.`);
+  tick();
+  const wasTalking = talkingSinceMs !== null;
+  note(wasTalking ? `The call is over, after ${at("timer").textContent}.` : ENDS[phone.ending]);
   talkingSinceMs = null;
   showLevels({ spoken: 0, heard: 0 });
   at("warnings").replaceChildren();
@@ -74,7 +80,7 @@ function showEnd() {
 function allow() {
   const isIdle = phone.state === "over";
   const rings = phone.state === "incoming";
-  at("choices").hidden = !isIdle;
+  for (const id of ["line", "choices"]) at(id).hidden = !isIdle;
   at("with").hidden = isIdle || rings;
   at("call").textContent = isIdle || rings ? "Call" : "Hang up";
   at("call").className = isIdle || rings ? "button primary" : "button danger solid";

@@ -20,6 +20,7 @@ export class Softphone extends EventTarget {
     this.call = null; // incoming ones, too
     this.line = "offline";
     this.state = "over"; // of the call
+    this.ending = "disconnect"; // how the last one ended: "disconnect", "cancel" or "reject"
   }
 
   // Be reachable as `identity`. Errors end in a `problem`.
@@ -51,7 +52,7 @@ export class Softphone extends EventTarget {
       const rtcConstraints = { audio: MICROPHONE };
       this.#take(await this.device.connect({ params: wanted, rtcConstraints }));
     } catch (error) {
-      this.#showCall("over");
+      this.#showEnd("disconnect");
       this.#tell("problem", inWords(error));
     }
   }
@@ -128,9 +129,9 @@ export class Softphone extends EventTarget {
     call.on("accept", () => this.#showCall("talking"));
     call.on("reconnecting", () => this.#showCall("reconnecting"));
     call.on("reconnected", () => this.#showCall("talking"));
-    for (const end of ["disconnect", "cancel", "reject"]) call.on(end, () => this.#showCall("over"));
+    for (const end of ["disconnect", "cancel", "reject"]) call.on(end, () => this.#showEnd(end));
     call.on("error", (error) => {
-      if (call.status() === "closed") this.#showCall("over");
+      if (call.status() === "closed") this.#showEnd("disconnect");
       this.#tell("problem", inWords(error));
     });
     call.on("volume", (spoken, heard) => this.#tell("levels", { spoken, heard }));
@@ -181,7 +182,12 @@ export class Softphone extends EventTarget {
     if (this.state === state) return;
     this.state = state;
     this.#tell("call", state);
-    if (state === "over") this.call = null;
+  }
+
+  #showEnd(ending) {
+    this.ending = ending;
+    this.#showCall("over");
+    this.call = null;
   }
 
   #tell(name, detail) {
