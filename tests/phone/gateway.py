@@ -9,7 +9,8 @@ object a text frame, {"type", "payload", "version"}:
                                               error {error: {code, message}}, close
     register {media: {audio}}                 ready
     invite {callsid: TJ…, sdp,                ringing {callsid: CA…}
-            twilio: {params: "a=b&c=d"}}      answer {callsid: CA…, sdp}
+            twilio: {params: "a=b&c=d"}}      answer {callsid: CA…, sdp, reconnect}
+    invite {callsid: CA…, sdp, reconnect}     answer {callsid, reconnect}
                                               invite {callsid, sdp, parameters: {From, To, …}}
     answer {callsid, sdp}                     cancel {callsid}
     dtmf {callsid, dtmf}, reject {callsid}
@@ -47,6 +48,8 @@ from tests.live.harness import speech, until
 ACCOUNT, KEY, APP = "AC" + "3" * 32, "SK" + "4" * 32, "AP" + "5" * 32
 COMPLETE = SoftphoneSettings(ACCOUNT, KEY, "the secret of a test, long enough", APP)
 
+RECONNECT = "a-call-goes-on-with-this"
+
 ALL = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "*"}
 PATIENCE_S = 30.0
 
@@ -68,6 +71,8 @@ class Gateway:
     asked_for: list[str] = field(default_factory=list)
     """Other paths of Twilio's hosts that were asked for: sounds and call quality."""
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
+    """Which each of them was opened to."""
     call_sid: str = ""
     identity: str = ""
     calling: asyncio.Task[object] | None = None
@@ -101,11 +106,16 @@ class Gateway:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         self.sockets.append(socket)
-        async for message in socket:
-            if message.type is WSMsgType.TEXT and message.data != "\n":
-                told = json.loads(message.data)
-                self.said.append((told["type"], told["payload"]))
-                await self._obey(told["type"], told["payload"])
+        self.hosts.append(request.host.partition(":")[0])
+        beating = asyncio.create_task(_beat(socket))
+        try:
+            async for message in socket:
+                if message.type is WSMsgType.TEXT and message.data != "\n":
+                    told = json.loads(message.data)
+                    self.said.append((told["type"], told["payload"]))
+                    await self._obey(told["type"], told["payload"])
+        finally:
+            beating.cancel()
         return socket
 
     async def send_other(self, request: web.Request) -> web.Response:
@@ -120,6 +130,9 @@ class Gateway:
                 await self._listen(payload["token"])
             case "register" if payload["media"]["audio"]:
                 await self.tell("ready")
+            case "invite" if "reconnect" in payload:
+                assert payload["reconnect"] == RECONNECT
+                await self.tell("answer", callsid=payload["callsid"], reconnect=RECONNECT)
             case "invite":
                 await self._connect(payload)
             case "answer":
@@ -157,7 +170,7 @@ class Gateway:
         sdp = await self.peer.evaluate(
             "([sdp, o]) => peer.answer(sdp, o)", [payload["sdp"], {"takesKeys": self.takes_keys}]
         )
-        await self.tell("answer", callsid=self.call_sid, sdp=sdp)
+        await self.tell("answer", callsid=self.call_sid, sdp=sdp, reconnect=RECONNECT)
 
 
 @asynccontextmanager
@@ -180,6 +193,13 @@ async def serving(gateway: Gateway, folder: Path) -> AsyncIterator[int]:
         for socket in gateway.sockets:
             await socket.close()
         await runner.cleanup()
+
+
+async def _beat(socket: web.WebSocketResponse) -> None:
+    """The SDK connects anew when it has heard nothing for 15 s."""
+    while not socket.closed:
+        await socket.send_str("\n")
+        await asyncio.sleep(5)
 
 
 def _certified(folder: Path) -> ssl.SSLContext:

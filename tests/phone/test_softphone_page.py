@@ -206,6 +206,20 @@ async def test_it_comes_back_when_the_connection_is_lost(tmp_path: Path) -> None
         await expect(scene.page.get_by_role("button", name="Call", exact=True)).to_be_disabled()
 
 
+async def test_a_call_goes_on_when_signalling_is_lost(tmp_path: Path) -> None:
+    async with softphone(tmp_path) as scene:
+        await scene.go_online()
+        await scene.call()
+        await scene.twilio.sockets[-1].close()
+        await scene.twilio.hear("invite", 2)
+        await expect(scene.page.get_by_role("log")).to_contain_text("is lost; trying again")
+        await expect(scene.page.get_by_role("status")).to_have_text("Talking")
+        # In a call it must be the edge that the call is at: the page's policy allows all of them.
+        assert scene.twilio.hosts == ["voice-js.roaming.twilio.com", "voice-js.dublin.twilio.com"]
+        await scene.page.get_by_role("button", name="Hang up").click()
+        await scene.twilio.hear("hangup")
+
+
 async def test_what_keeps_a_call_from_being_is_said(tmp_path: Path) -> None:
     async with softphone(tmp_path) as scene:
         page = scene.page

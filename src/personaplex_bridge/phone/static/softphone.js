@@ -7,7 +7,11 @@ import { warningInWords } from "./twilio-errors.js";
 const KEYS = "123456789*0#";
 const REMEMBERED = "softphone-identity";
 const MAX_LOG = 200;
+const NO_MICROPHONE =
+  "The browser gives no microphone to this address: open it as https, or at http://127.0.0.1.";
 const METER_EVERY = 2; // of the SDK's, which come each 50 ms
+
+const TITLE = document.title;
 
 const at = (id) => document.getElementById(id);
 
@@ -50,6 +54,7 @@ const NOTES = { connecting: "Connecting.", ringing: "It rings there.", talking: 
 function showCall(state) {
   at("state").textContent = STATES[state] ?? LINES[phone.line];
   at("ringing").hidden = state !== "incoming";
+  document.title = state === "incoming" ? "Incoming call" : TITLE;
   if (state === "incoming") showCaller();
   else if (state === "reconnecting") note("The connection is lost; trying again.");
   else if (state === "over") showEnd();
@@ -183,6 +188,7 @@ async function load() {
   if (!options.is_ready) return showSetup(options);
   at("identity").value = remembered() ?? options.identity;
   showReach();
+  if (!navigator.mediaDevices) tellProblem(NO_MICROPHONE);
   await choices.load();
 }
 

@@ -6,6 +6,7 @@ import { inWords, isOfToken } from "./twilio-errors.js";
 
 const TOKEN_PATH = "/voice/token";
 const RENEW_BEFORE_MS = 60_000;
+const SIGNALLING_BACK_MS = 30_000; // the most that the SDK takes
 const RENEW_AGAIN_MS = 10_000;
 
 const MICROPHONE = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
@@ -25,20 +26,22 @@ export class Softphone extends EventTarget {
 
   // Be reachable as `identity`. Errors end in a `problem`.
   async goOnline(identity) {
+    const attempt = (this.attempt = Symbol("attempt"));
     this.identity = identity;
     this.#showLine("connecting");
     try {
       const token = await this.#fetchToken();
-      if (this.line !== "connecting") return; // they don't want to any more
+      if (this.attempt !== attempt) return; // they don't want to any more
       this.#makeDevice(token);
-      await this.device.register();
+      // What goes wrong now is told as `error`, and the SDK tries again by itself.
+      this.device.register().catch(() => {});
     } catch (error) {
-      if (this.line !== "connecting") return; // told already
-      this.#fail(error);
+      if (this.attempt === attempt) this.#fail(error);
     }
   }
 
   goOffline() {
+    this.attempt = null;
     clearTimeout(this.renewal);
     this.#showLine("offline");
     this.device?.destroy(); // hangs up, too
@@ -101,6 +104,8 @@ export class Softphone extends EventTarget {
       codecPreferences: ["opus", "pcmu"],
       closeProtection: "Leaving this page ends the call.",
       enableImprovedSignalingErrorPrecision: true,
+      // A call whose signalling is lost goes on if it is back in time, at the call's own edge.
+      maxCallSignalingTimeoutMs: SIGNALLING_BACK_MS,
       tokenRefreshMs: RENEW_BEFORE_MS,
     });
     this.device = device;
