@@ -79,12 +79,13 @@ class SoftphonePage:
             "TWILIO_API_KEY": softphone.api_key,
             "TWILIO_API_SECRET": softphone.api_secret,
             "TWILIO_APP_SID": softphone.app_sid,
+            "TWILIO_AUTH_TOKEN": self._settings.twilio_auth_tokens,
             "PUBLIC_URL": self._settings.public_url,
         }
         public = self._settings.public_url
         body = {
             "is_ready": softphone.app_sid is not None,
-            "settings": {name: value is not None for name, value in needed.items()},
+            "settings": {name: bool(value) for name, value in needed.items()},
             "voice_url": None if public is None else public + WEBHOOK_PATH,
             "identity": IDENTITY,
         }

@@ -69,11 +69,11 @@ class Webhooks:
         return self._answers.connect(request, call, choice)
 
     def _wishes(self, query: Mapping[str, str], asked: Mapping[str, str]) -> Mapping[str, str]:
-        """What the call is to be like: what the webhook's URL says, which whoever runs the bridge
-        has written, and before that what a softphone asks for.
+        """What the call is to be like: as the webhook's URL says, which whoever runs the bridge
+        has written, or rather as a softphone asks.
 
-        Only a softphone that calls through our own TwiML App, with a token of ours: others choose
-        their parameters as freely, but telephones can't send any of these.
+        A softphone chooses the parameters of its webhook (docs/security.md): they count only with
+        our own TwiML App, which takes a token of ours.
         """
         ours = self._app_sid is not None and asked.get("ApplicationSid") == self._app_sid
         if not ours or not asked.get("From", "").startswith(CLIENT):
