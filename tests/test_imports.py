@@ -103,9 +103,11 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "phone": (
         BASE
         | {"logs", "personas", "personaplex.voices", "record", "twilio.twiml", "web.browsers"}
+        | {"web.paths"}
         | {"console.access", "console.headers", "console.problems"},
         {"aiohttp", "twilio"},
     ),
+    "vendor": ({"console.headers", "console.problems", "phone.assets"}, {"aiohttp"}),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from personaplex_bridge.errors import BridgeError
@@ -36,3 +37,5 @@ class CallPlan:
     """How long the caller speaks if they are asked for a message; 0: not at all."""
     faults: CallFaults = NO_CALL_FAULTS
     route: Route = DIRECT
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """What else the first webhook is told: of a softphone, its TwiML App and what it asks for."""

@@ -82,6 +82,7 @@ class Bridge:
         hold_sound: HoldSound | None = None,
         callers: Callers | None = None,
         recorder: Recorder | None = None,
+        app_sid: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
@@ -103,7 +104,7 @@ class Bridge:
         """For pages of ours."""
         self._waiting = Waiting(*lines, settings, hold_sound or music(), clock)
         self._routes = (
-            Webhooks(*lines, settings),
+            Webhooks(*lines, settings, app_sid),
             self._waiting,
             Aftermath(access, answers, self._ending_of),
         )
