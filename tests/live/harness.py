@@ -20,6 +20,7 @@ from aiohttp import ClientWebSocketResponse, WSMsgType
 from websockets.asyncio.server import ServerConnection, serve
 
 from personaplex_bridge.audio.files import read_as_mulaw
+from personaplex_bridge.audio.format import TELEPHONE
 from personaplex_bridge.audio.ogg import OggWriter
 from personaplex_bridge.audio.oggopus import opus_head, opus_tags
 from personaplex_bridge.callers import Callers
@@ -117,7 +118,7 @@ async def bridge_to(
             pool,
             records.put_nowait,
             observers=[*observers, *(watch.observers if watch else ())],
-            waiting_sound=waiting_sound,
+            waiting_sounds={TELEPHONE: waiting_sound} if waiting_sound else {},
             callers=callers,
             recorder=recorder,
             clock=clock,
