@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import aiohttp
 from aiohttp import ClientWebSocketResponse, WSMsgType
@@ -29,11 +29,13 @@ DRAIN_S = 1.0
 class PhoneStream:
     """One `<Connect><Stream>`. `run` it once; the report fills while it runs."""
 
-    def __init__(self, plan: CallPlan, report: PhoneReport, clock: Clock) -> None:
+    def __init__(
+        self, plan: CallPlan, report: PhoneReport, clock: Clock, stream_sid: str | None = None
+    ) -> None:
         self.report = report
         self._plan = plan
         self._clock = clock
-        self._stream_sid = "MZ" + secrets.token_hex(16)
+        self._stream_sid = stream_sid or "MZ" + secrets.token_hex(16)
         self._sequence_number = 0
         self._format = plan.audio_format
         self._earpiece = Earpiece(report, plan.audio_format)
@@ -48,15 +50,17 @@ class PhoneStream:
         url: str,
         parameters: Mapping[str, str],
         headers: Mapping[str, str],
+        protocols: Sequence[str] = (),
     ) -> bool:
-        """Talk until either side ends it; whether the caller did.
+        """Talk until either side ends it; whether the caller did. `protocols` are offered on the
+        upgrade: Twilio offers none.
 
         Raises:
             CallFailed: the socket can't be opened.
         """
         try:
             target = self._plan.route.target(url)
-            socket = await http.ws_connect(target, headers=headers, compress=0)
+            socket = await http.ws_connect(target, headers=headers, protocols=protocols, compress=0)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise CallFailed(f"no media socket at {url}: {error}") from error
         async with socket:
