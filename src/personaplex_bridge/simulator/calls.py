@@ -88,9 +88,7 @@ async def _make_one(call: Phone, wait_s: float) -> PhoneReport | BridgeError:
         return error
 
 
-def _summary(
-    reports: list[PhoneReport], audio_format: AudioFormat = TELEPHONE
-) -> list[str]:
+def _summary(reports: list[PhoneReport], audio_format: AudioFormat = TELEPHONE) -> list[str]:
     if not reports:
         return []
     lines = [f"{times} call(s): {what}" for what, times in _count(reports).items()]
