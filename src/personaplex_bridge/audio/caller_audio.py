@@ -64,6 +64,7 @@ class CallerAudio:
         self.gated = 0
         """Frames of 20 ms that became silence."""
         self._narrowed = audio_format.narrow_view()
+        self._bytes_per_ms = audio_format.bytes_per_s / 1000
         self._frame_bytes = audio_format.frame_bytes
         self._step_bytes = audio_format.frame_bytes * FRAMES_PER_STEP
         self._silent_step = audio_format.silent_frame * FRAMES_PER_STEP
@@ -87,7 +88,7 @@ class CallerAudio:
         in it. Four frames are listened to at a time, or each as it comes while `in_haste`.
         """
         self.received_bytes += len(payload)
-        missing = self.time.place(timestamp_ms, self.format.ms_of(len(payload)))
+        missing = self.time.place(timestamp_ms, len(payload) / self._bytes_per_ms)
         if missing is None:
             return []
         voiced = self._listen() if missing else []

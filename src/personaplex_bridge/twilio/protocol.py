@@ -85,8 +85,12 @@ class StreamProtocol:
             case _:
                 if event.stream_sid != self.stream_sid:
                     raise MessageError("wrong-stream", shown(event.stream_sid))
-                if isinstance(event, Media) and len(event.payload) % self._sample_bytes:
-                    raise MessageError("split-sample", f"{len(event.payload)} bytes of media")
+                if self._sample_bytes > 1 and isinstance(event, Media):
+                    self._check_samples(len(event.payload))
+
+    def _check_samples(self, size_bytes: int) -> None:
+        if size_bytes % self._sample_bytes:
+            raise MessageError("split-sample", f"{size_bytes} bytes of media")
 
     def _out_of_order(self, event: Inbound) -> MessageError:
         name = type(event).__name__.lower()
