@@ -80,7 +80,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "twilio",
             "personaplex.voices",
         }
-        | {"audio.hold"},
+        | {"audio.format", "audio.hold"},
         {"aiohttp"},
     ),
     "runpod": ({"errors", "values", "reading", "logs"}, {"aiohttp"}),
@@ -103,7 +103,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "phone": (
         BASE
         | {"logs", "personas", "personaplex.voices", "record", "twilio.twiml", "web.browsers"}
-        | {"web.paths"}
+        | {"web.paths", "audio.format"}
         | {"console.access", "console.headers", "console.problems"},
         {"aiohttp", "twilio"},
     ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from personaplex_bridge import logs, signals
 from personaplex_bridge.audio.hold import hold_sound
-from personaplex_bridge.audio.ringback import waiting_sound
+from personaplex_bridge.audio.ringback import waiting_sounds
 from personaplex_bridge.callers import Callers
 from personaplex_bridge.config import Settings
 from personaplex_bridge.console.past import PastCalls
@@ -88,7 +88,7 @@ async def running(
     persona = catalogue.get(settings.persona)
     if persona.experimental:
         _log.warning("persona %s is experimental: see docs/personas.md", settings.persona)
-    sound, hold = waiting_sound(settings.ringback), hold_sound(settings.hold_sound)
+    sounds, hold = waiting_sounds(settings.ringback), hold_sound(settings.hold_sound)
     async with contextlib.AsyncExitStack() as stack:
         servers = settings.servers
         if not servers:
@@ -111,7 +111,7 @@ async def running(
             settings,
             catalogue,
             pool,
-            waiting_sound=sound,
+            waiting_sounds=sounds,
             hold_sound=hold,
             callers=callers,
             observers=observers,

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from personaplex_bridge.accounts import count_downlink, count_uplink
 from personaplex_bridge.audio.barge_in import CERTAIN_MS, BargeIn, Verdict
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.audio.mulaw import FRAME_MS
 from personaplex_bridge.audio.turns import Turns
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
@@ -71,8 +72,11 @@ class BridgeSession:
         on_begin: OnBegin = lambda _record: None,
         waiting_sound: bytes | None = None,
         begin_recording: Record | None = None,
+        audio_format: AudioFormat = TELEPHONE,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self.audio_format = audio_format
+        """Of the media, both ways; `stream`, `waiting_sound` and the recording have the same."""
         self.record = CallRecord()
         self._on_begin = on_begin
         self._stream = stream
@@ -85,8 +89,8 @@ class BridgeSession:
         self._log = log
         self._clock = clock
         self._began_s = self._opened_s = clock.now()
-        self._hearing = Hearing(settings, clock)
-        self._speaking = Speaking(settings, stream, clock)
+        self._hearing = Hearing(settings, clock, audio_format)
+        self._speaking = Speaking(settings, stream, clock, audio_format)
         self._barge_in = BargeIn() if settings.barge_in else None
         self._turns = Turns()
         self._is_ready = asyncio.Event()
@@ -177,7 +181,7 @@ class BridgeSession:
 
     async def _hear_caller(self) -> None:
         """Twilio socket to backlog. Never waits for the model."""
-        record, pace = self.record, Pace(self._opened_s)
+        record, pace = self.record, Pace(self._opened_s, self.audio_format.bytes_per_s)
         while (event := await self._stream.receive()) is not None:
             size = len(event.payload) if isinstance(event, Media) else 0
             pace.note(size, self._clock.now())

@@ -1,7 +1,6 @@
 // The page: what people choose and press, and what they are shown of a call.
 
 import { Call } from "./call.js";
-import { MAX_SECONDS } from "./recording.js";
 
 const KEYS = "123456789*0#";
 const PAUSE_S = 1.2; // so long between words begins a new paragraph
@@ -41,6 +40,10 @@ function fillInFromAddress() {
   for (const [name, value] of asked) {
     const field = at("choices").elements.namedItem(name);
     if (!field) continue;
+    if (field.type === "checkbox") {
+      field.checked = field.value === value;
+      continue;
+    }
     const before = field.value;
     field.value = value;
     if (field.value === "" && value !== "") field.value = before; // no such option
@@ -65,7 +68,8 @@ function showChoice() {
 function chosen() {
   const own = at("text_prompt").value === "" ? "" : ", with a prompt of my own";
   const voice = at("voice").value === "" ? "" : `, voice ${at("voice").value}`;
-  return at("persona").value + voice + own;
+  const hd = at("sound").checked ? ", in HD" : "";
+  return at("persona").value + voice + own + hd;
 }
 
 // ------------------------------------------------------------------- calling
@@ -112,7 +116,7 @@ function showEnd({ text, isError }) {
   allow(true);
   showLevel(at("spoken"), -Infinity);
   showLevel(at("heard"), -Infinity);
-  at("save").disabled = call.recording.bytes === 0;
+  at("save").disabled = call.recording.samples === 0;
 }
 
 // Between calls people may choose, in a call they may press keys.
@@ -161,7 +165,8 @@ function showFrame({ spokenDb, heardDb, waitingMs, underruns }) {
   at("gaps").textContent = String(underruns);
   at("timer").textContent = clock(call.seconds);
   if (call.recording.isFull) {
-    tellProblem(`Only the first ${MAX_SECONDS / 60} minutes are in the recording.`);
+    const minutes = call.recording.maxSeconds / 60;
+    tellProblem(`Only the first ${minutes} minutes are in the recording.`);
   }
 }
 
