@@ -1,4 +1,5 @@
-// Who the model is to be: the fields of a form, filled from GET /phone/options.
+// Who the model is to be: the fields of a form, filled from GET /phone/options and from what stands
+// behind the # of the page's address.
 
 export class Choices {
   constructor(form) {
@@ -8,6 +9,7 @@ export class Choices {
     form.addEventListener("input", () => this.#describe());
   }
 
+  // The options, for what else is in them.
   async load() {
     const answer = await fetch("/phone/options");
     if (!answer.ok) throw new Error(`the bridge answers ${answer.status}`);
@@ -21,7 +23,9 @@ export class Choices {
     for (const name of options.voices) voice.add(new Option(voiceInWords(name), name));
     prompt.maxLength = options.max_prompt_chars;
     persona.value = options.default;
+    this.#fillInFromAddress();
     this.#describe();
+    return options;
   }
 
   // Those filled in, by name.
@@ -32,6 +36,22 @@ export class Choices {
   get inWords() {
     const { persona, voice, text_prompt: prompt } = this.wanted;
     return [persona, voice && `voice ${voice}`, prompt && "a prompt of my own"].filter(Boolean).join(", ");
+  }
+
+  // #persona=…&voice=…&text_prompt=…: what is behind the # never leaves the browser.
+  #fillInFromAddress() {
+    for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
+      const field = this.fields.namedItem(name);
+      if (!field) continue;
+      if (field.type === "checkbox") {
+        field.checked = field.value === value;
+        continue;
+      }
+      const before = field.value;
+      field.value = value;
+      if (field.value === "" && value !== "") field.value = before; // no such option
+      if (name === "text_prompt" && value !== "") field.closest("details").open = true;
+    }
   }
 
   #describe() {
