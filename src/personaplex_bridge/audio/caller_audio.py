@@ -60,6 +60,7 @@ class CallerAudio:
         self.backlog = CallerBacklog(limit_ms)
         self.lag = LagMeter()
         self.format = audio_format
+        """Of the media that come and go."""
         self.received_bytes = 0
         self.gated = 0
         """Frames of 20 ms that became silence."""
@@ -130,7 +131,7 @@ class CallerAudio:
         return removed_ms
 
     def take(self) -> bytes | None:
-        """The next 80 ms for the model, media; None while they aren't complete."""
+        """The next 80 ms of media for the model; None while they aren't complete."""
         frames = self.backlog.take(FRAMES_PER_STEP)
         if not frames:
             return None
