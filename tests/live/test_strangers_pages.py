@@ -34,10 +34,12 @@ async def webhook(line: Line, headers: Mapping[str, str], method: str = "POST") 
     """The status that a call's webhook gets. A POST is signed, in case that is asked for."""
     asked = {"CallSid": CALL_SID}
     signed = {signature.HEADER: signature.sign(TOKEN, PUBLIC + WEBHOOK_PATH, asked)}
-    sent = {"data": asked} if method == "POST" else {"params": asked}
+    data, params = (asked, None) if method == "POST" else (None, asked)
     async with (
         aiohttp.ClientSession() as http,
-        http.request(method, line.webhook, headers={**signed, **headers}, **sent) as answer,
+        http.request(
+            method, line.webhook, data=data, params=params, headers={**signed, **headers}
+        ) as answer,
     ):
         return answer.status
 
