@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import orjson
@@ -102,6 +102,7 @@ class Watching:
         self._number = 0
         self._latest: deque[Event] = deque(maxlen=MAX_MISSED)
         self._looking: asyncio.Task[None] | None = None
+        self._one_look = asyncio.Lock()
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -113,13 +114,14 @@ class Watching:
         """Whether one more is too many, or the bridge is being stopped."""
         return self._is_closed or len(self._watchers) >= MAX_WATCHERS
 
-    @contextmanager
-    def watcher(self, last_id: str = "") -> Iterator[Watcher]:
+    @asynccontextmanager
+    async def watcher(self, last_id: str = "") -> AsyncIterator[Watcher]:
         """Watch inside the block. `last_id` is of the event that was seen last, before."""
         watcher = Watcher()
-        for event in self._missed(last_id):
-            watcher.tell(event)
-        self._watchers.add(watcher)
+        async with self._one_look:
+            for event in self._missed(last_id, await self._see()):
+                watcher.tell(event)
+            self._watchers.add(watcher)
         if self._looking is None:
             self._looking = asyncio.create_task(self._keep_looking(), name="console-look")
         try:
@@ -135,9 +137,8 @@ class Watching:
         for watcher in self._watchers:
             watcher.end()
 
-    def _missed(self, last_id: str) -> list[Event]:
+    def _missed(self, last_id: str, now: Picture) -> list[Event]:
         """What came after an event, if that is known; else all there is."""
-        now = self._see()
         ids = [event.id for event in self._latest]
         if last_id in ids:
             return list(self._latest)[ids.index(last_id) + 1 :]
@@ -146,12 +147,13 @@ class Watching:
     async def _keep_looking(self) -> None:
         while True:
             await self._clock.sleep_until(self._clock.now() + LOOK_EVERY_S)
-            self._see()
+            async with self._one_look:
+                await self._see()
 
-    def _see(self) -> Picture:
-        """Look, and tell everybody what has changed."""
-        now, before = self._look.picture(), self._before
-        self._before = now
+    async def _see(self) -> Picture:
+        """Look, and tell everybody what has changed. One look at a time: hold `_one_look`."""
+        now = await self._look.picture()
+        before, self._before = self._before, now
         if before is not None and (change := self._look.changes(before, now)):
             self._number += 1
             event = self._event("change", change)
