@@ -25,11 +25,14 @@ from personaplex_bridge.audio.oggopus import opus_head, opus_tags
 from personaplex_bridge.callers import Callers
 from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import Settings
+from personaplex_bridge.console.serving import Console
 from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import Catalogue, load_catalogue
+from personaplex_bridge.phone.routes import Phone
 from personaplex_bridge.pool import ModelPool, make_pool
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.recording.recorder import Recorder
+from personaplex_bridge.serve import NO_SOFTPHONE
 from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
@@ -96,9 +99,10 @@ async def bridge_to(
     callers: Callers | None = None,
     observers: Sequence[Observer] = (),
     watched: bool = False,
+    console: bool = False,
 ) -> AsyncIterator[Line]:
     """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm. If
-    `watched`, with the metrics and traces that the settings want.
+    `watched`, with the metrics and traces that the settings want; and with its `console` and phone.
     """
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
@@ -111,6 +115,8 @@ async def bridge_to(
     )
     async with contextlib.AsyncExitStack() as stack:
         watch = await stack.enter_async_context(telemetry(settings)) if watched else None
+        pages = Console(settings, clock) if console else None
+        observers = [*observers, *(pages.observers if pages else ())]
         bridge = Bridge(
             settings,
             catalogue,
@@ -125,6 +131,10 @@ async def bridge_to(
         app = bridge.application()
         if watch is not None:
             watch.add_to(app, bridge)
+        if pages is not None:
+            calls = bridge.browser_calls
+            Phone(pages.access, calls, bridge, catalogue, settings, NO_SOFTPHONE).add_to(app)
+            pages.add_to(app, bridge)
         async with hosted(app, HOST, 0, settings.max_header_bytes) as port:
             yield Line(port, bridge, pool, records)
 
@@ -146,11 +156,19 @@ async def full_line(
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
     watched: bool = False,
+    console: bool = False,
 ) -> AsyncIterator[tuple[Line, ModelServer]]:
     """A bridge to the model's stand-in."""
     async with (
         standin(options, clock) as (url, model),
-        bridge_to(url, settings, clock=clock, waiting_sound=waiting_sound, watched=watched) as line,
+        bridge_to(
+            url,
+            settings,
+            clock=clock,
+            waiting_sound=waiting_sound,
+            watched=watched,
+            console=console,
+        ) as line,
     ):
         yield line, model
 
