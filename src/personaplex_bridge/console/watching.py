@@ -8,6 +8,7 @@ take what it gets is let go: it comes back by itself.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,8 +16,11 @@ from dataclasses import dataclass
 
 import orjson
 
+from personaplex_bridge import logs
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.console.picture import Change, Look, Picture
+
+_log = logging.getLogger(logs.NAME)
 
 LOOK_EVERY_S = 0.25
 
@@ -119,7 +123,7 @@ class Watching:
         """Watch inside the block. `last_id` is of the event that was seen last, before."""
         watcher = Watcher()
         async with self._one_look:
-            for event in self._missed(last_id, await self._see()):
+            for event in await self._missed(last_id, await self._see()):
                 watcher.tell(event)
             self._watchers.add(watcher)
         if self._looking is None:
@@ -134,21 +138,28 @@ class Watching:
     def close(self) -> None:
         """Let all go: the bridge is being stopped."""
         self._is_closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         for watcher in self._watchers:
             watcher.end()
 
-    def _missed(self, last_id: str, now: Picture) -> list[Event]:
+    async def _missed(self, last_id: str, now: Picture) -> list[Event]:
         """What came after an event, if that is known; else all there is."""
         ids = [event.id for event in self._latest]
         if last_id in ids:
             return list(self._latest)[ids.index(last_id) + 1 :]
-        return [self._event("state", self._look.whole(now))]
+        return [self._event("state", await self._look.whole(now))]
 
     async def _keep_looking(self) -> None:
         while True:
             await self._clock.sleep_until(self._clock.now() + LOOK_EVERY_S)
-            async with self._one_look:
-                await self._see()
+            try:
+                async with self._one_look:
+                    await self._see()
+            except Exception:
+                _log.exception("the console can't be shown; who watches has to come again")
+                self._let_go()
 
     async def _see(self) -> Picture:
         """Look, and tell everybody what has changed. One look at a time: hold `_one_look`."""

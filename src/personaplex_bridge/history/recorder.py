@@ -113,10 +113,13 @@ class Recorder(Observer):
             yield call.id
 
     def forget(self, matches: Callable[[Entry], bool]) -> int:
-        """Keep nothing of calls, in progress or waiting to be written; how many those were."""
+        """Keep nothing of calls, in progress or waiting to be written; how many those were. What
+        `matches` sees of one in progress is without its details.
+        """
         gone = {entry.id for entry in self._backlog.entries() if matches(entry)}
         for key, call in list(self._calls.items()):
-            if matches(self._entry(call)):
+            # Not `_entry`: all of a long call takes milliseconds, and there may be many.
+            if matches(Entry(WholeCall(self._call(call), Details()), normal(call.parties.person))):
                 gone.add(call.id)
                 del self._calls[key]
         for call_id in gone:
