@@ -231,7 +231,9 @@ def _delays_ms(
         completing = report.sent_at[3::4]
         uplink += differences_ms(completing, session["heard_at"], window)
         if abs(len(session["said_at"]) - len(report.media_at)) <= 1:
-            downlink += differences_ms(session["said_at"], report.media_at, window)
+            heard = differences_ms(session["said_at"], report.media_at, window)
+            # Nothing is heard before it is said: then a frame was put in.
+            downlink += heard if min(heard, default=0.0) >= 0 else []
     if unpaired > len(reports) * MAX_UNPAIRED:
         raise NotCalm(f"{unpaired} of {len(reports)} calls were not calm: a busy machine?")
     return uplink, downlink
