@@ -260,4 +260,8 @@ def _tree_cpu_s(process: psutil.Process | None) -> float:
     """A process's and that of those it has started, which go on."""
     if process is None:
         return 0.0
-    return sum(cpu_s(one) for one in (process, *process.children(recursive=True)))
+    total_s = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total_s += cpu_s(one)
+    return total_s

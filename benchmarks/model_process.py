@@ -29,18 +29,8 @@ from personaplex_bridge.simulator.conversation import ModelSession
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.web.hosting import hosted
 
-PIECES = (
-    " the",
-    " quick",
-    " brown",
-    " fox",
-    " jumps",
-    " over",
-    " the",
-    " lazy",
-    " dog,",
-    " and you",
-)
+SENTENCE = "the quick brown fox jumps over the lazy dog, and you listen"
+PIECES = tuple(f" {word}" for word in SENTENCE.split())
 """What the model says, if it says anything. Pieces begin with a space, as the model's do."""
 
 

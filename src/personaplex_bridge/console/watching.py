@@ -101,7 +101,9 @@ class Watching:
         self._look = look
         self._instance = instance
         self._clock = clock
+        self._present: set[Watcher] = set()
         self._watchers: set[Watcher] = set()
+        """Of these, those who have been told what there is: from now on they are told changes."""
         self._before: Picture | None = None
         self._number = 0
         self._latest: deque[Event] = deque(maxlen=MAX_MISSED)
@@ -116,23 +118,27 @@ class Watching:
     @property
     def is_full(self) -> bool:
         """Whether one more is too many, or the bridge is being stopped."""
-        return self._is_closed or len(self._watchers) >= MAX_WATCHERS
+        return self._is_closed or len(self._present) >= MAX_WATCHERS
 
     @asynccontextmanager
     async def watcher(self, last_id: str = "") -> AsyncIterator[Watcher]:
         """Watch inside the block. `last_id` is of the event that was seen last, before."""
         watcher = Watcher()
-        async with self._one_look:
-            for event in await self._missed(last_id, await self._see()):
-                watcher.tell(event)
-            self._watchers.add(watcher)
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._keep_looking(), name="console-look")
+        self._present.add(watcher)
         try:
+            async with self._one_look:
+                for event in await self._missed(last_id, await self._see()):
+                    watcher.tell(event)
+                self._watchers.add(watcher)
+            if self._is_closed:
+                watcher.end()
+            if self._looking is None:
+                self._looking = asyncio.create_task(self._keep_looking(), name="console-look")
             yield watcher
         finally:
             self._watchers.discard(watcher)
-            if not self._watchers:
+            self._present.discard(watcher)
+            if not self._present:
                 self._rest()
 
     def close(self) -> None:

@@ -190,8 +190,8 @@ class Access:
         """
         if self._settings.twilio_auth_tokens or request.method == "POST":
             return
-        host = request.headers.get("Host", "")
-        names = {urlsplit(url).netloc for url in self._settings.public_urls}
+        host = request.headers.get("Host", "").lower()
+        names = {urlsplit(url).netloc.lower() for url in self._settings.public_urls}
         if _name(host) and not (host in names or _is_address(host)):
             raise self._stranger(request)
 
