@@ -11,12 +11,12 @@ ARG BASE=python:3.12-slim-bookworm
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/bridge
-# All that a bridge can be asked for, a call history included. opuslib and the like are published as
-# source: first what builds them.
-COPY requirements/build.txt requirements/history.txt /build/requirements/
+# All that a bridge can be asked for, a call history and traces included. opuslib and the like are
+# published as source: first what builds them.
+COPY requirements/build.txt requirements/image.txt /build/requirements/
 RUN /opt/bridge/bin/pip install --require-hashes -r /build/requirements/build.txt \
     && /opt/bridge/bin/pip install --require-hashes --no-build-isolation \
-        -r /build/requirements/history.txt
+        -r /build/requirements/image.txt
 COPY pyproject.toml README.md /build/
 COPY src /build/src
 RUN /opt/bridge/bin/pip install --no-deps --no-build-isolation /build

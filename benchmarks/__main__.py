@@ -11,13 +11,15 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import fidelity, gate, history, load, machine, relay, table, timing
+from benchmarks import fidelity, gate, history, load, machine, relay, table, timing, watched
 from benchmarks.load import Load
 from benchmarks.sounds import shipped_speech
+from benchmarks.watcher_process import WATCHERS
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 
-WHAT = ("load", "fidelity", "timing", "gate", "history", "relay", "table")
+WHAT = ("load", "fidelity", "timing", "gate", "history", "relay", "watched", "table")
 
 _DESCRIPTION = """\
 load       cost (core share, memory) and added delay of the bridge at 1, 10 and 50 calls,
@@ -30,6 +32,8 @@ gate       what the noise gate silences and loses in four noises, its cost, and 
 history    searches of 100,000 calls in SQLite and in PostgreSQL, and what writing does to the
            event loop
 relay      what the gate in front of a model server costs, and how much later frames come for it
+watched    what a console that is open, a Prometheus that scrapes and a call history cost at 50
+           calls: interleaved turns with and without; exit code 1 if that is over 10 %
 table      only write the README's table anew from the results there are
 """
 
@@ -42,8 +46,16 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(WHAT)} (default: all)")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each load")
+    parser.add_argument("--turns", type=int, default=5, help="turns of each kind, of `watched`")
+    parser.add_argument("--calls", type=int, default=50, help="calls of `watched`")
+    parser.add_argument(
+        "--watcher",
+        choices=WATCHERS,
+        default="events",
+        help="of `watched`: events asks for what the console's page asks for, page is a Chromium",
+    )
     parser.add_argument("--wav", type=Path, action="append", help="speech (default: ours)")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     what = arguments.what or list(WHAT)
     if unknown := set(what) - set(WHAT):
@@ -67,8 +79,18 @@ def main() -> None:
     if "relay" in what:
         result = asyncio.run(relay.measure(arguments.seconds, sounds[0]))
         _write(arguments.results / "relay.json", result)
-    table.write_into(ROOT / "README.md", arguments.results)
+    is_good = True
+    if "watched" in what:
+        plan = load.Load(arguments.calls, arguments.seconds, words=True)
+        result = watched.measure(plan, sounds[0], arguments.turns, arguments.watcher)
+        _write(arguments.results / "watched.json", result)
+        print(watched.render(result))
+        is_good = watched.is_good(result)
+    if arguments.results == RESULTS:
+        table.write_into(ROOT / "README.md", RESULTS)
     print(table.render(arguments.results))
+    if not is_good:
+        raise SystemExit(1)
 
 
 def _loads(sound: Path, seconds: float) -> list[dict[str, Any]]:

@@ -14,6 +14,9 @@ import asyncio
 import contextlib
 import json
 import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,59 +59,49 @@ class Load:
     seconds: float
     transcoder: str = "native"
     packets_per_page: int = 4
+    words: bool = False
+    """Whether the model says text, too: for those who look on."""
+
+
+class NotCalm(RuntimeError):
+    """Frames were left out or put in, so that they can't be paired: the machine was busy, or the
+    bridge.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a load came to. Times and delays are of the window in which all calls go on."""
+
+    wall_s: float
+    cpu_s: float
+    """The bridge process's."""
+    watchers_cpu_s: float
+    """That of those who watch it, all of their processes."""
+    idle_rss: int
+    """Bytes, before the first call."""
+    rss: int
+    uplink_ms: list[float]
+    downlink_ms: list[float]
+    late_ms: list[float]
+    """How late the phones sent their frames: the load generator's own trouble."""
+    underruns: int
+    problems: int
+
+
+Watched = Callable[[str], AbstractAsyncContextManager[psutil.Process]]
+"""Has a process watch the bridge at a URL inside the block."""
 
 
 async def measure(load: Load, sound: Path) -> dict[str, Any]:
-    """Run the load; figures of the bridge process and of the delays."""
-    async with contextlib.AsyncExitStack() as stack:
-        return await _measure(load, sound, stack)
-
-
-async def _measure(load: Load, sound: Path, stack: contextlib.AsyncExitStack) -> dict[str, Any]:
-    speech = read_as_mulaw(sound)
-    command = model_process.command(sound, servers=1, capacity=load.calls)
-    model = await stack.enter_async_context(started(command))
-    model_port = int(await line_of(model))
-    bridge_port = free_port()
-    bridge = await stack.enter_async_context(
-        started(
-            BRIDGE,
-            PERSONAPLEX_URL=model_process.addresses(model_port, servers=1),
-            PERSONAPLEX_CAPACITY=str(load.calls),
-            PORT=str(bridge_port),
-            HOST="127.0.0.1",
-            TRANSCODER=load.transcoder,
-            PACKETS_PER_PAGE=str(load.packets_per_page),
-            LOG_LEVEL="WARNING",
-            TWILIO_AUTH_TOKEN="",
-        )
-    )
-    url = f"http://127.0.0.1:{bridge_port}"
-    await until_listening(bridge_port)
-    process = psutil.Process(bridge.pid)
-    idle_rss = process.memory_info().rss
-    length_s = WARM_UP_S + SPREAD_S + load.seconds + TAIL_S
-    calls = [
-        asyncio.create_task(_phone(url, speech, number, load.calls, length_s))
-        for number in range(load.calls)
-    ]
-    await asyncio.sleep(WARM_UP_S + SPREAD_S)
-    cpu_before, moment_before = _cpu_s(process), time.monotonic()
-    await asyncio.sleep(load.seconds)
-    cpu, wall = _cpu_s(process) - cpu_before, time.monotonic() - moment_before
-    rss = process.memory_info().rss
-    reports = await asyncio.gather(*calls)
-    await ended(bridge)
-    told = [json.loads(line) for line in (await ended(model)).splitlines()]
-    seen = [session for session in told if "prompt" in session]
-    window = (moment_before, moment_before + wall)
-    uplink, downlink = _delays_ms(reports, seen, window)
+    """Run the load; figures of the bridge process and of the delays, beside the bare codec's."""
+    run = await run_load(load, sound)
     codec = BareCodec(sound, load.transcoder, load.calls)
     in_a_loop, in_real_time = codec.in_a_loop(), codec.in_real_time()
-    share = cpu / wall / load.calls
+    share = run.cpu_s / run.wall_s / load.calls
     return {
         "calls": load.calls,
-        "seconds": round(wall, 2),
+        "seconds": round(run.wall_s, 2),
         "transcoder": load.transcoder,
         "packets_per_page": load.packets_per_page,
         "bridge_core_share_per_call_percent": round(100 * share, 3),
@@ -116,15 +109,92 @@ async def _measure(load: Load, sound: Path, stack: contextlib.AsyncExitStack) ->
         "bare_codec_in_real_time_percent": round(100 * in_real_time, 3),
         "times_bare_codec_in_a_loop": round(share / in_a_loop, 2),
         "times_bare_codec_in_real_time": round(share / in_real_time, 2),
-        "resident_mb": round(rss / 1e6, 1),
-        "resident_mb_idle": round(idle_rss / 1e6, 1),
-        "resident_mb_per_call": round((rss - idle_rss) / 1e6 / load.calls, 3),
-        "uplink_ms": percentiles(uplink),
-        "downlink_ms": percentiles(downlink),
-        "underruns": sum(report.underruns for report in reports),
-        "problems": sum(len(report.problems) for report in reports),
-        "generator_late_ms": percentiles(_lateness_ms(reports, window)),
+        "resident_mb": round(run.rss / 1e6, 1),
+        "resident_mb_idle": round(run.idle_rss / 1e6, 1),
+        "resident_mb_per_call": round((run.rss - run.idle_rss) / 1e6 / load.calls, 3),
+        "uplink_ms": percentiles(run.uplink_ms),
+        "downlink_ms": percentiles(run.downlink_ms),
+        "underruns": run.underruns,
+        "problems": run.problems,
+        "generator_late_ms": percentiles(run.late_ms),
     }
+
+
+async def run_load(load: Load, sound: Path, watched: Watched | None = None, **environ: str) -> Run:
+    """Run the load once, against a bridge of its own with settings of `environ` beside the shipped
+    ones.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        return await _run(load, sound, watched, environ, stack)
+
+
+async def _run(
+    load: Load,
+    sound: Path,
+    watched: Watched | None,
+    environ: Mapping[str, str],
+    stack: contextlib.AsyncExitStack,
+) -> Run:
+    speech = read_as_mulaw(sound)
+    command = model_process.command(sound, servers=1, capacity=load.calls, words=load.words)
+    model = await stack.enter_async_context(started(command))
+    model_port = int(await line_of(model))
+    bridge, url = await stack.enter_async_context(_bridge(load, model_port, environ))
+    process = psutil.Process(bridge.pid)
+    watching = await stack.enter_async_context(contextlib.AsyncExitStack())
+    watcher = None if watched is None else await watching.enter_async_context(watched(url))
+    idle_rss = process.memory_info().rss
+    length_s = WARM_UP_S + SPREAD_S + load.seconds + TAIL_S
+    calls = [
+        asyncio.create_task(_phone(url, speech, number, load.calls, length_s))
+        for number in range(load.calls)
+    ]
+    await asyncio.sleep(WARM_UP_S + SPREAD_S)
+    before_s, watchers_before_s, began = cpu_s(process), _tree_cpu_s(watcher), time.monotonic()
+    await asyncio.sleep(load.seconds)
+    cpu, wall = cpu_s(process) - before_s, time.monotonic() - began
+    watchers_cpu = _tree_cpu_s(watcher) - watchers_before_s
+    rss = process.memory_info().rss
+    await watching.aclose()
+    reports = await asyncio.gather(*calls)
+    await ended(bridge)
+    told = [json.loads(line) for line in (await ended(model)).splitlines()]
+    seen = [session for session in told if "prompt" in session]
+    window = (began, began + wall)
+    uplink, downlink = _delays_ms(reports, seen, window)
+    return Run(
+        wall_s=wall,
+        cpu_s=cpu,
+        watchers_cpu_s=watchers_cpu,
+        idle_rss=idle_rss,
+        rss=rss,
+        uplink_ms=uplink,
+        downlink_ms=downlink,
+        late_ms=_lateness_ms(reports, window),
+        underruns=sum(report.underruns for report in reports),
+        problems=sum(len(report.problems) for report in reports),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _bridge(
+    load: Load, model_port: int, environ: Mapping[str, str]
+) -> AsyncIterator[tuple[Process, str]]:
+    """The shipped command, and where it listens."""
+    port = free_port()
+    settings = {
+        "PERSONAPLEX_URL": model_process.addresses(model_port, servers=1),
+        "PERSONAPLEX_CAPACITY": str(load.calls),
+        "PORT": str(port),
+        "HOST": "127.0.0.1",
+        "TRANSCODER": load.transcoder,
+        "PACKETS_PER_PAGE": str(load.packets_per_page),
+        "LOG_LEVEL": "WARNING",
+        "TWILIO_AUTH_TOKEN": "",
+    }
+    async with started(BRIDGE, None, None, **{**settings, **environ}) as bridge:
+        await until_listening(port)
+        yield bridge, f"http://127.0.0.1:{port}"
 
 
 async def _phone(url: str, speech: bytes, number: int, calls: int, length_s: float) -> PhoneReport:
@@ -161,9 +231,11 @@ def _delays_ms(
         completing = report.sent_at[3::4]
         uplink += differences_ms(completing, session["heard_at"], window)
         if abs(len(session["said_at"]) - len(report.media_at)) <= 1:
-            downlink += differences_ms(session["said_at"], report.media_at, window)
+            heard = differences_ms(session["said_at"], report.media_at, window)
+            # Nothing is heard before it is said: then a frame was put in.
+            downlink += heard if min(heard, default=0.0) >= 0 else []
     if unpaired > len(reports) * MAX_UNPAIRED:
-        raise RuntimeError(f"{unpaired} of {len(reports)} calls were not calm: a busy machine?")
+        raise NotCalm(f"{unpaired} of {len(reports)} calls were not calm: a busy machine?")
     return uplink, downlink
 
 
@@ -178,6 +250,18 @@ def _lateness_ms(reports: list[PhoneReport], window: tuple[float, float]) -> lis
     return late
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
+    """What a process has computed, in the kernel too."""
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+def _tree_cpu_s(process: psutil.Process | None) -> float:
+    """A process's and that of those it has started, which go on."""
+    if process is None:
+        return 0.0
+    total_s = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total_s += cpu_s(one)
+    return total_s

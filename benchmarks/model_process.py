@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,14 @@ from personaplex_bridge.simulator.conversation import ModelSession
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.web.hosting import hosted
 
+SENTENCE = "the quick brown fox jumps over the lazy dog, and you listen"
+PIECES = tuple(f" {word}" for word in SENTENCE.split())
+"""What the model says, if it says anything. Pieces begin with a space, as the model's do."""
 
-def command(speech: Path, *, servers: int, capacity: int) -> list[str]:
-    """How to start it."""
-    arguments = [str(speech), str(servers), str(capacity)]
+
+def command(speech: Path, *, servers: int, capacity: int, words: bool = False) -> list[str]:
+    """How to start it. With `words` each session has three pieces of text a second, too."""
+    arguments = [str(speech), str(servers), str(capacity), *(["words"] if words else [])]
     return [sys.executable, "-m", "benchmarks.model_process", *arguments]
 
 
@@ -40,13 +45,13 @@ def addresses(port: int, *, servers: int) -> str:
     return ",".join(f"ws://127.0.0.1:{port}/gpu-{number}" for number in range(1, servers + 1))
 
 
-async def main(speech: Path, servers: int, capacity: int) -> None:
+async def main(speech: Path, servers: int, capacity: int, pieces: Sequence[str]) -> None:
     packets = model_packets(speech)
     bad = BadModels(packets)
     options = ModelOptions(prompt_ms=0, step_ms=0, sessions=capacity)
     app = web.Application()
     for number in range(1, servers + 1):
-        server = ModelServer(options, behave=lambda: Loop(packets))
+        server = ModelServer(options, behave=lambda: Loop(packets, pieces))
         app.add_subapp(f"/gpu-{number}", _watched(server, bad, capacity))
     gc.collect()
     gc.freeze()
@@ -103,4 +108,5 @@ def _print(told: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    said = PIECES if "words" in sys.argv[4:] else ()
+    uvloop.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), said))

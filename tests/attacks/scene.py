@@ -34,6 +34,7 @@ from tests.logged import logged
 PUBLIC, BALANCER = "https://bridge.example.com", "https://calls.example.com"
 TOKEN, NEXT_TOKEN = "attacked-token-1", "attacked-token-2"
 OLD_TOKEN, WRONG_TOKEN = "attacked-token-0", "guessed-token"
+CONSOLE_TOKEN = "attacked-console-token"
 ACCOUNT, CALL, OTHER_CALL = "AC" + "a" * 32, "CA" + "b" * 32, "CA" + "c" * 32
 STREAM = "MZ" + "d" * 32
 CALLER, CALLED = "+15550123", "+15550100"
@@ -47,6 +48,8 @@ SETTINGS = Settings(
     trusted_proxies=(network("192.0.2.0/24"),),  # not where the attacker is
     warm_lines=False,
 )
+GUARDED = dataclasses.replace(SETTINGS, console_token=CONSOLE_TOKEN)
+"""Its console is for those who have the token."""
 OPEN = dataclasses.replace(SETTINGS, public_urls=(), twilio_auth_tokens=(), twilio_account_sid=None)
 """A developer's machine: nobody is asked who they are."""
 
@@ -103,6 +106,11 @@ class Scene:
         """Send bytes; what comes until the bridge closes."""
         return await raw.ask(self.line.port, data)
 
+    @property
+    def other_call(self) -> str:
+        """The CallSid of the call in progress."""
+        return self.line.bridge.records[0].call_sid
+
     def connect(self) -> AbstractAsyncContextManager[Connection]:
         return raw.connected(self.line.port)
 
@@ -147,6 +155,11 @@ class Scene:
         async with self.socket() as socket:
             socket.send(start(parameters, call_sid))
             return await self.ending(socket)
+
+    async def leave(self, socket: Socket, call_sid: str = CALL) -> None:
+        """The caller of a call hangs up."""
+        socket.send(inbound.serialize(inbound.Stop(STREAM, 9, call_sid, ACCOUNT)))
+        assert (await self.ending(socket)).startswith("1000")
 
     async def genuine_call(self, parameters: dict[str, str], call_sid: str = CALL) -> str:
         """Whether the call that was attacked can still be made."""
@@ -212,7 +225,7 @@ async def run(case: Attack) -> Outcome:
     options = ModelOptions("talk", prompt_ms=0, step_ms=0, sessions=LINES)
     settings = dataclasses.replace(case.settings, personaplex_capacity=LINES)
     with logged() as log:
-        async with full_line(options, settings) as (line, model):
+        async with full_line(options, settings, watched=True, console=True) as (line, model):
             other = asyncio.create_task(_other_call(line, case), name="other-call")
             await until(lambda: bool(model.sessions) and model.sessions[0].frames_out > 0)
             scene = Scene(line, model)
@@ -260,7 +273,7 @@ def _harm(report: PhoneReport, records: list[CallRecord], lasts_s: float) -> lis
 
 
 def _leaks(log: str) -> list[str]:
-    private = [TOKEN, NEXT_TOKEN, CALLER, CALLED, "once_", "secret prompt"]
+    private = [TOKEN, NEXT_TOKEN, CONSOLE_TOKEN, CALLER, CALLED, "once_", "secret prompt"]
     private += [persona.role.text_prompt for persona in load_catalogue().personas.values()]
     leaks = [f"{word!r} is logged" for word in private if word in log]
     if "Traceback" in log:

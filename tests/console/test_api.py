@@ -12,6 +12,8 @@ import pytest
 
 from personaplex_bridge.console.headers import SECURITY_HEADERS
 from personaplex_bridge.console.past import PastSearch
+from personaplex_bridge.console.picture import MAX_WORDS
+from personaplex_bridge.record import Word
 from personaplex_bridge.simulator.report import Doing
 from tests.console.site import LOCKED, OPEN, TOKEN, hear, site
 from tests.live.harness import until
@@ -245,3 +247,35 @@ async def test_the_token_is_for_programs() -> None:
         assert at.token == TOKEN
         assert (await at.ask("/api/bridge"))[1]["can_log_out"] is True
         assert (await at.ask("/api/calls", None, {"Authorization": "Bearer wrong"}))[0] == 401
+
+
+async def test_who_begins_to_watch_a_long_call_gets_its_latest_words() -> None:
+    async with site(behave="silence") as at, at.call() as calling:
+        words = at.bridge.sessions[0].record.words
+        words.extend(Word(float(n), f"word{n}") for n in range(3 * MAX_WORDS))
+        async with at.watch() as events:
+            state = await hear(events, lambda event: event.kind == "state")
+            (call,) = state.data["calls"]
+            assert call["sid"] == calling.sid
+            told = [text for _, text in call["words"]]
+            assert told == [f"word{n}" for n in range(2 * MAX_WORDS, 3 * MAX_WORDS)]
+            words.append(Word(float(3 * MAX_WORDS), "more"))
+            change = await hear(
+                events, lambda event: any("words" in one for one in event.data.get("calls", ()))
+            )
+            assert [one["words"] for one in change.data["calls"]] == [[[3.0 * MAX_WORDS, "more"]]]
+
+
+async def test_a_look_that_fails_lets_watchers_go_and_the_next_one_in() -> None:
+    async with site(behave="silence") as at, at.call():
+        async with at.watch() as events:
+            await hear(events, lambda event: event.kind == "state")
+            session = at.bridge.sessions[0]
+            failures = session.record.failures
+            session.record.failures = None  # type: ignore[assignment]
+            async with asyncio.timeout(20):
+                async for _ in events:
+                    pass  # until the bridge ends it
+            session.record.failures = failures
+        async with at.watch() as events:
+            assert (await hear(events, lambda event: True)).kind == "state"

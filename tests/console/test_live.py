@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplex_bridge.console.callers import MAX_CALLERS, MAX_ENDED, Callers, Parties, masked
-from personaplex_bridge.console.live import words_after
+from personaplex_bridge.console.live import words_after, words_until
 from personaplex_bridge.console.watching import MAX_MISSED, MAX_WAITING, Event, Watcher
 from personaplex_bridge.observing import Answer, Webhook
 from personaplex_bridge.record import CallRecord, EndedBy, Ending, Word
@@ -47,6 +47,16 @@ def test_words_come_once_each(before: int, after: int) -> None:
     last = first[-1] if first else None
     record.words.extend(Word(float(n), f"word{n}") for n in range(before, before + after))
     assert first + words_after(record, last) == list(record.words)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 40))
+def test_the_latest_words_up_to_one(before: int, after: int, limit: int) -> None:
+    record = CallRecord()
+    known = [Word(float(n), "word") for n in range(before)]
+    record.words.extend(known)
+    last = known[-1] if known else None
+    record.words.extend(Word(float(n), "word") for n in range(before, before + after))
+    assert words_until(record, last, limit) == known[-limit:]
 
 
 def test_the_same_word_twice_is_two_words() -> None:

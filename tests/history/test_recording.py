@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
@@ -127,6 +128,24 @@ def whole_record() -> CallRecord:
     record.caller_frames = 500
     record.uplink_lag = Lag(20.0, 40.0, 60.0, times=(400, 90, 10))
     return record
+
+
+def test_long_calls_are_noted_less_often() -> None:
+    backlog, record, now_s = Backlog(), CallRecord(call_sid="CA1", persona="noir"), [0.0]
+    recorded = Recorder(backlog, Callers(), "here:8080", monotonic=lambda: now_s[0])
+    recorded.call_begins(record)
+    noted_s = []
+    for second in range(5, 3700, 5):  # each time there is a new word
+        now_s[0] = float(second)
+        record.words.append(Word(float(second), "on"))
+        backlog.take(10)
+        list(recorded.look())
+        if len(backlog):
+            noted_s.append(second)
+    pauses_s = [later - sooner for sooner, later in itertools.pairwise(noted_s)]
+    assert pauses_s[:50] == [5] * 50
+    assert 55 <= pauses_s[-1] <= 65
+    assert all(pause <= 5 + at_s / 60 for pause, at_s in zip(pauses_s, noted_s[1:], strict=True))
 
 
 def test_a_call_from_begin_to_end() -> None:

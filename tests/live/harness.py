@@ -27,6 +27,7 @@ from personaplex_bridge.audio.oggopus import opus_head, opus_tags
 from personaplex_bridge.callers import Callers
 from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import Settings
+from personaplex_bridge.console.serving import Console
 from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import Catalogue, load_catalogue
 from personaplex_bridge.phone.routes import Phone
@@ -114,10 +115,11 @@ async def bridge_to(
     observers: Sequence[Observer] = (),
     watched: bool = False,
     has_phone: bool = False,
+    console: bool = False,
 ) -> AsyncIterator[Line]:
     """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm. If
     `watched`, with the metrics and traces that the settings want; with the phone in the browser, if
-    it `has_phone`, for anybody.
+    it `has_phone`, for anybody; or with its `console` and phone.
     """
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
@@ -133,6 +135,8 @@ async def bridge_to(
     )
     async with contextlib.AsyncExitStack() as stack:
         watch = await stack.enter_async_context(telemetry(settings)) if watched else None
+        pages = Console(settings, clock) if console else None
+        observers = [*observers, *(pages.observers if pages else ())]
         bridge = Bridge(
             settings,
             catalogue,
@@ -150,6 +154,10 @@ async def bridge_to(
         if has_phone:
             calls = bridge.browser_calls
             Phone(_Anybody(), calls, bridge, catalogue, settings, NO_SOFTPHONE).add_to(app)
+        if pages is not None:
+            calls = bridge.browser_calls
+            Phone(pages.access, calls, bridge, catalogue, settings, NO_SOFTPHONE).add_to(app)
+            pages.add_to(app, bridge)
         async with hosted(app, HOST, 0, settings.max_header_bytes) as port:
             yield Line(port, bridge, pool, records)
 
@@ -171,11 +179,19 @@ async def full_line(
     clock: Clock = CLOCK,
     waiting_sound: bytes | None = None,
     watched: bool = False,
+    console: bool = False,
 ) -> AsyncIterator[tuple[Line, ModelServer]]:
     """A bridge to the model's stand-in."""
     async with (
         standin(options, clock) as (url, model),
-        bridge_to(url, settings, clock=clock, waiting_sound=waiting_sound, watched=watched) as line,
+        bridge_to(
+            url,
+            settings,
+            clock=clock,
+            waiting_sound=waiting_sound,
+            watched=watched,
+            console=console,
+        ) as line,
     ):
         yield line, model
 

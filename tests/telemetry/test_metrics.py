@@ -20,15 +20,19 @@ from personaplex_bridge.telemetry.buckets import SPEECH_S
 from personaplex_bridge.telemetry.labels import of_kind
 from personaplex_bridge.telemetry.metrics import DOWNLINK, FAULTS, UPLINK
 from personaplex_bridge.twilio import signature
+from personaplex_bridge.twilio.inbound import Stop, serialize
 from tests.live.harness import (
+    ACCOUNT_SID,
     CALL_SID,
     COLD,
     HOST,
+    STREAM_SID,
     in_conversation,
     raw_model,
     raw_twilio,
     speech,
     stop,
+    until,
 )
 from tests.live.test_recovery import Models
 from tests.telemetry.scraped import OPENMETRICS, Scrape, ask, read, scrape
@@ -103,6 +107,26 @@ async def test_counters_grow_while_a_call_goes_on_and_count_nothing_twice() -> N
         for key, value in earlier.samples.items():
             if key[0].endswith(("_total", "_count", "_bucket")) and "python" not in key[0]:
                 assert later.samples[key] >= value, key
+
+
+@in_virtual_time
+async def test_a_call_that_ends_during_a_scrape_is_counted_once() -> None:
+    settings, other = dataclasses.replace(COLD, personaplex_capacity=2), "CA" + "7" * 32
+    async with (
+        full_line(ModelOptions(prompt_ms=100, sessions=2), settings) as (line, _),
+        raw_twilio(line),
+        raw_twilio(line, call_sid=other) as second,
+    ):
+        await until(lambda: len(line.bridge.sessions) == 2)
+        await second.speak(20)
+        counted = line.bridge.counted()  # as a scrape does, which lets others in between
+        assert next(counted).call_sid == CALL_SID
+        await second.send(serialize(Stop(STREAM_SID, 9, other, ACCOUNT_SID)))
+        await line.record()
+        assert list(counted) == []
+        for _ in range(2):
+            told = await scrape(line)
+            assert told.value("uplink_frames_total", kind="received") == 20
 
 
 @in_virtual_time

@@ -193,7 +193,7 @@ class Api:
 
     async def _send_all(self, request: web.Request, response: web.StreamResponse) -> None:
         await response.write(b"retry: %d\n\n" % RETRY_MS)
-        with self._watching.watcher(request.headers.get("Last-Event-ID", "")) as watcher:
+        async with self._watching.watcher(request.headers.get("Last-Event-ID", "")) as watcher:
             async for event in watcher:
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     await response.write(HEARTBEAT if event is None else event.serialize())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import dropwhile, islice, takewhile
 
 import numpy as np
 
@@ -121,6 +121,14 @@ def words_after(record: CallRecord, last: Word | None) -> list[Word]:
     """What the model has said after a word; all that is kept, if that is None or forgotten."""
     fresh = list(takewhile(lambda word: word is not last, reversed(record.words)))
     return fresh[::-1]
+
+
+def words_until(record: CallRecord, last: Word | None, limit: int) -> list[Word]:
+    """What the model has said up to a word, which is one of the latest; no more than so many words,
+    and none if it is None.
+    """
+    known = dropwhile(lambda word: word is not last, reversed(record.words))
+    return list(islice(known, limit))[::-1]
 
 
 def _state(record: CallRecord) -> str:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+
+import orjson
 
 from personaplex_bridge import __version__
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.console.callers import Callers, EndedCall
-from personaplex_bridge.console.live import CallView, sid_of, view, words_after
+from personaplex_bridge.console.live import CallView, sid_of, view, words_after, words_until
 from personaplex_bridge.pool.pool import ServerReport
 from personaplex_bridge.record import CallRecord, Word
 from personaplex_bridge.session import BridgeSession
 from personaplex_bridge.web.bridge import Bridge
+
+CALLS_AT_A_TIME = 5
+"""Calls looked at in one go: a quarter of a millisecond."""
+
+MAX_WORDS = 1000
+"""Of a call, for those who begin to watch: some minutes. /api/calls/{sid} has all that is kept."""
 
 Change = dict[str, Any]
 """What changed, by name; ready for JSON."""
@@ -130,31 +139,39 @@ class Look:
         """The calls that ended last, the latest last."""
         return tuple(self._callers.ended)
 
-    def picture(self) -> Picture:
-        """All of it."""
-        sessions = self.sessions()
-        records = {sid: session.record for sid, session in sessions.items()}
+    async def picture(self) -> Picture:
+        """All of it. Calls are looked at a few at a time, and whoever has sound to move comes in
+        between; the words are those of the last moment, so nothing may be awaited before they are
+        used.
+        """
+        views = {}
+        for number, (sid, session) in enumerate(self.sessions().items(), start=1):
+            views[sid] = self.call(session)
+            if number % CALLS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        records = {sid: session.record for sid, session in self.sessions().items() if sid in views}
         return Picture(
             self.bridge(),
             self.servers(),
-            {sid: self.call(session) for sid, session in sessions.items()},
+            {sid: views[sid] for sid in records},
             self.ended(),
             records,
             {sid: one.words[-1] if one.words else None for sid, one in records.items()},
         )
 
-    def whole(self, now: Picture) -> Change:
-        """All of a picture that was just taken, with the words of its calls."""
-        calls = [
-            {**as_dict(call), "words": _words(now.records[sid], None)}
-            for sid, call in now.calls.items()
-        ]
-        return {
-            "bridge": now.bridge,
-            "servers": now.servers,
-            "calls": calls,
-            "ended": now.ended,
-        }
+    async def whole(self, now: Picture) -> Change:
+        """All of a picture, with the latest words of its calls as they were then. It is made one
+        call at a time: with many long ones it takes a while.
+        """
+        calls, ended = [], []
+        for sid, call in now.calls.items():
+            latest = words_until(now.records[sid], now.last_words[sid], MAX_WORDS)
+            calls.append(_fragment({**as_dict(call), "words": _told(latest)}))
+            await asyncio.sleep(0)
+        for one in now.ended:
+            ended.append(_fragment(one))
+            await asyncio.sleep(0)
+        return {"bridge": now.bridge, "servers": now.servers, "calls": calls, "ended": ended}
 
     def changes(self, before: Picture, now: Picture) -> Change:
         """What has changed; empty if nothing has. Of a call: its SID, what is another, and the
@@ -193,4 +210,13 @@ def _change(sid: str, before: Picture, now: Picture) -> Change:
 
 def _words(record: CallRecord, last: Word | None) -> list[tuple[float, str]]:
     """What the model has said after a word."""
-    return [(round(word.at_s, 2), word.text) for word in words_after(record, last)]
+    return _told(words_after(record, last))
+
+
+def _told(words: Sequence[Word]) -> list[tuple[float, str]]:
+    return [(round(word.at_s, 2), word.text) for word in words]
+
+
+def _fragment(content: object) -> orjson.Fragment:
+    """JSON already, within more of it."""
+    return orjson.Fragment(orjson.dumps(content))

@@ -8,15 +8,19 @@ take what it gets is let go: it comes back by itself.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import orjson
 
+from personaplex_bridge import logs
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.console.picture import Change, Look, Picture
+
+_log = logging.getLogger(logs.NAME)
 
 LOOK_EVERY_S = 0.25
 
@@ -97,11 +101,14 @@ class Watching:
         self._look = look
         self._instance = instance
         self._clock = clock
+        self._present: set[Watcher] = set()
         self._watchers: set[Watcher] = set()
+        """Of these, those who have been told what there is: from now on they are told changes."""
         self._before: Picture | None = None
         self._number = 0
         self._latest: deque[Event] = deque(maxlen=MAX_MISSED)
         self._looking: asyncio.Task[None] | None = None
+        self._one_look = asyncio.Lock()
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -111,47 +118,59 @@ class Watching:
     @property
     def is_full(self) -> bool:
         """Whether one more is too many, or the bridge is being stopped."""
-        return self._is_closed or len(self._watchers) >= MAX_WATCHERS
+        return self._is_closed or len(self._present) >= MAX_WATCHERS
 
-    @contextmanager
-    def watcher(self, last_id: str = "") -> Iterator[Watcher]:
+    @asynccontextmanager
+    async def watcher(self, last_id: str = "") -> AsyncIterator[Watcher]:
         """Watch inside the block. `last_id` is of the event that was seen last, before."""
         watcher = Watcher()
-        for event in self._missed(last_id):
-            watcher.tell(event)
-        self._watchers.add(watcher)
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._keep_looking(), name="console-look")
+        self._present.add(watcher)
         try:
+            async with self._one_look:
+                for event in await self._missed(last_id, await self._see()):
+                    watcher.tell(event)
+                self._watchers.add(watcher)
+            if self._is_closed:
+                watcher.end()
+            if self._looking is None:
+                self._looking = asyncio.create_task(self._keep_looking(), name="console-look")
             yield watcher
         finally:
             self._watchers.discard(watcher)
-            if not self._watchers:
+            self._present.discard(watcher)
+            if not self._present:
                 self._rest()
 
     def close(self) -> None:
         """Let all go: the bridge is being stopped."""
         self._is_closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         for watcher in self._watchers:
             watcher.end()
 
-    def _missed(self, last_id: str) -> list[Event]:
+    async def _missed(self, last_id: str, now: Picture) -> list[Event]:
         """What came after an event, if that is known; else all there is."""
-        now = self._see()
         ids = [event.id for event in self._latest]
         if last_id in ids:
             return list(self._latest)[ids.index(last_id) + 1 :]
-        return [self._event("state", self._look.whole(now))]
+        return [self._event("state", await self._look.whole(now))]
 
     async def _keep_looking(self) -> None:
         while True:
             await self._clock.sleep_until(self._clock.now() + LOOK_EVERY_S)
-            self._see()
+            try:
+                async with self._one_look:
+                    await self._see()
+            except Exception:
+                _log.exception("the console can't be shown; who watches has to come again")
+                self._let_go()
 
-    def _see(self) -> Picture:
-        """Look, and tell everybody what has changed."""
-        now, before = self._look.picture(), self._before
-        self._before = now
+    async def _see(self) -> Picture:
+        """Look, and tell everybody what has changed. One look at a time: hold `_one_look`."""
+        now = await self._look.picture()
+        before, self._before = self._before, now
         if before is not None and (change := self._look.changes(before, now)):
             self._number += 1
             event = self._event("change", change)

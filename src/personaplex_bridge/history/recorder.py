@@ -30,6 +30,11 @@ from personaplex_bridge.record import CallRecord
 
 MAX_REASON_CHARS = 300
 
+SHARE_OF_LENGTH = 1 / 60
+"""How much of a call in progress may be missing from its entry; a call of an hour is noted once a
+minute.
+"""
+
 _NO_FIGURES = frozenset(
     {"call_sid", "stream_sid", "persona", "caller", "called", "model_server", "ending", "keys"}
     | {"words", "barge_ins", "failures", "turn_times_s"}
@@ -49,6 +54,8 @@ class _InProgress:
     parties: Parties = field(repr=False)
     transcript: Transcript
     seen: tuple[object, ...] = ()
+    noted_s: float = 0.0
+    """When it was noted last, by the monotonic clock."""
 
 
 class Recorder(Observer):
@@ -93,17 +100,26 @@ class Recorder(Observer):
             self._note(call)
 
     def look(self) -> Iterator[str]:
-        """Note what has changed in the calls in progress, one call a step; gives their ids."""
+        """Note what has changed in the calls in progress, one call a step; gives their ids.
+
+        An entry tells all of its call: the longer that is, the more it costs, and the less often it
+        is made, which is every sixtieth of the call's length.
+        """
         for call in list(self._calls.values()):
-            if id(call.record) in self._calls and call.seen != _state(call.record):
+            now_s = self._monotonic()
+            is_due = now_s - call.noted_s >= SHARE_OF_LENGTH * (now_s - call.began_s)
+            if is_due and id(call.record) in self._calls and call.seen != _state(call.record):
                 self._note(call)
             yield call.id
 
     def forget(self, matches: Callable[[Entry], bool]) -> int:
-        """Keep nothing of calls, in progress or waiting to be written; how many those were."""
+        """Keep nothing of calls, in progress or waiting to be written; how many those were. What
+        `matches` sees of one in progress is without its details.
+        """
         gone = {entry.id for entry in self._backlog.entries() if matches(entry)}
         for key, call in list(self._calls.items()):
-            if matches(self._entry(call)):
+            # Not `_entry`: all of a long call takes milliseconds, and there may be many.
+            if matches(Entry(WholeCall(self._call(call), Details()), normal(call.parties.person))):
                 gone.add(call.id)
                 del self._calls[key]
         for call_id in gone:
@@ -111,7 +127,7 @@ class Recorder(Observer):
         return len(gone)
 
     def _note(self, call: _InProgress) -> None:
-        call.seen = _state(call.record)
+        call.seen, call.noted_s = _state(call.record), self._monotonic()
         self._backlog.put(self._entry(call))
         self._on_entry()
 

@@ -182,8 +182,11 @@ class Writer:
                 _log.error("history: call %s can't be kept: %s", entry.id, what)
 
     async def _insert(self, batch: list[Entry]) -> None:
-        rows = [_row(entry, self._database) for entry in batch]
-        more = [_details_row(entry) for entry in batch]
+        rows, more = [], []
+        for entry in batch:
+            rows.append(_row(entry, self._database))
+            more.append(_details_row(entry))
+            await asyncio.sleep(0)  # an hour's transcript takes milliseconds: others come first
         async with asyncio.timeout(WRITE_S), self._database.changing() as connection:
             insert = self._database.upsert(calls)
             newer = {name: insert.excluded[name] for name in rows[0] if name != "id"}

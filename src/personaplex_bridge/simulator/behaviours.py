@@ -61,15 +61,22 @@ class Echo:
 
 
 class Loop:
-    """Says the same packets for ever, encoded beforehand: no cost while it runs."""
+    """Says the same packets for ever, encoded beforehand: no cost while it runs. `pieces` of text
+    come with them, one every `EVERY` packets, for ever too.
+    """
 
-    def __init__(self, packets: Sequence[bytes]) -> None:
-        self._replies = itertools.cycle([Reply(packet) for packet in packets])
+    EVERY = 4
+
+    def __init__(self, packets: Sequence[bytes], pieces: Sequence[str] = ()) -> None:
+        self._packets = itertools.cycle(packets)
+        self._pieces = itertools.cycle(pieces)
+        self._numbers = itertools.count()
 
     def step(self, heard: Pcm) -> Reply:
         """The next packet."""
         del heard
-        return next(self._replies)
+        said = next(self._numbers) % self.EVERY == 0
+        return Reply(next(self._packets), tuple(itertools.islice(self._pieces, said)))
 
 
 class Repeat:

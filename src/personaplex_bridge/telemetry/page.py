@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from aiohttp import web
@@ -19,19 +21,21 @@ from personaplex_bridge.web.observed import REFUSED
 
 METRICS_PATH = "/metrics"
 
+_OPENMETRICS, _END = "application/openmetrics-text", b"# EOF\n"
 
-class _WithoutCreated:
-    """A registry, less the moments at which counters were made: they would double what is told, and
-    prometheus_client has but one switch for a whole process.
+
+@dataclass(frozen=True, slots=True)
+class _One:
+    """A registry of one metric, less the moments at which its counters were made: they would double
+    what is told, and prometheus_client has but one switch for a whole process.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    metric: Metric
 
     def collect(self) -> Iterator[Metric]:
-        for metric in self._registry.collect():
-            metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
-            yield metric
+        of = self.metric
+        of.samples = [one for one in of.samples if not one.name.endswith("_created")]
+        yield of
 
 
 class MetricsPage:
@@ -65,12 +69,19 @@ class MetricsPage:
             refusal = web.HTTPForbidden(text="not for this address: see METRICS_ALLOW\n")
             refusal[REFUSED] = Refused.ADDRESS
             raise refusal
-        # In the event loop, where nothing changes meanwhile: no call is counted twice or missed.
+        # In the event loop, where nothing else happens meanwhile: no call is counted twice or
+        # missed. Step by step, so that no sound waits for more than one of them.
         for record in self._bridge.counted():
             self._metrics.count(record)
+            await asyncio.sleep(0)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = encode(cast("CollectorRegistry", _WithoutCreated(self._registry)))
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        body = bytearray()
+        for metric in self._registry.collect():
+            body += encode(cast("CollectorRegistry", _One(metric))).removesuffix(_END)
+            await asyncio.sleep(0)
+        if content_type.startswith(_OPENMETRICS):
+            body += _END
+        return web.Response(body=bytes(body), headers={"Content-Type": content_type})
 
     def _may_read(self, request: web.Request) -> bool:
         client = self._proxies.certain_client_of(request)

@@ -24,8 +24,10 @@ class Watched(Protocol):
         """The calls in progress."""
         ...
 
-    def counted(self) -> Sequence[CallRecord]:
-        """The calls in progress, with their counters as they are now."""
+    def counted(self) -> Iterator[CallRecord]:
+        """The calls in progress, each with its counters as they are when it is given; not those
+        that end meanwhile.
+        """
         ...
 
     @property

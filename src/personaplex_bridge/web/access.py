@@ -6,6 +6,7 @@ Whoever isn't Twilio is answered plainly, and no more often than WEBHOOK_RATE.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import math
 import re
@@ -52,7 +53,10 @@ AUDIO_FORMAT = web.RequestKey("audio_format", AudioFormat)
 
 _OFFERED = "Sec-WebSocket-Protocol"
 
-_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_OWN_SITE = frozenset({"same-origin", "none"})
+"""Sec-Fetch-Site of what a page of ours asks for, and of what somebody types."""
+
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 _log = logging.getLogger(logs.NAME)
 
@@ -73,11 +77,13 @@ class Access:
         """The parameters of a webhook of Twilio's, from its form or its query.
 
         Raises:
-            HTTPForbidden: it isn't Twilio's, or is another account's.
+            HTTPForbidden: it isn't Twilio's, is another account's, or a page of another site asks.
             HTTPTooManyRequests: it isn't signed, and the address has asked too often.
             HTTPBadRequest: it has no readable form, or no usable host or path.
             HTTPRequestTimeout: its body didn't come.
         """
+        self._refuse_strangers_page(request)
+        self._refuse_rebound(request)
         form = await _read_form(request)
         if not self._is_signed(request, form):
             _log.warning(
@@ -107,6 +113,7 @@ class Access:
             HTTPTooManyRequests: and the address has asked too often.
             HTTPBadRequest: it has no usable host or path.
         """
+        self._refuse_strangers_page(request)
         offered = [name.strip() for name in request.headers.get(_OFFERED, "").split(",")]
         protocols = [name for name in offered if name in BROWSER_FORMATS]
         if protocols:
@@ -137,19 +144,8 @@ class Access:
             HTTPBadRequest: it has no usable host.
         """
         origin = request.headers.get("Origin", "")
-        ours = {*self._settings.public_urls, self.public_base(request)}
-        host, forwarded = self._proxies.host_of(request)
-        if not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS:
-            ours.add(f"http://{host}")
-        if origin not in ours:
-            self._count(request)
-            _log.warning(
-                "refused a browser at %s: it shows no page of ours; is PUBLIC_URL right?",
-                self._proxies.client_of(request),
-            )
-            refusal = web.HTTPForbidden(text="not a page of this bridge\n")
-            refusal[REFUSED] = Refused.ORIGIN
-            raise refusal
+        if not self._is_ours(request, origin):
+            raise self._stranger(request)
         return origin
 
     def stream_base(self, request: web.Request) -> str:
@@ -167,8 +163,57 @@ class Access:
         host, forwarded = self._proxies.host_of(request)
         if not _HOST.fullmatch(host):
             raise web.HTTPBadRequest(text="no usable host\n")
-        local = not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS
+        local = not forwarded and _is_loopback(host)
         return f"http://{host}" if local else f"https://{host}"
+
+    def _is_ours(self, request: web.Request, origin: str) -> bool:
+        ours = {*self._settings.public_urls, self.public_base(request)}
+        host, forwarded = self._proxies.host_of(request)
+        if not forwarded and _is_loopback(host):
+            ours.add(f"http://{host}")
+        return origin in ours
+
+    def _refuse_strangers_page(self, request: web.Request) -> None:
+        """Refuse what a page of another site has somebody's browser ask for.
+
+        Twilio names no origin. Without its token nothing else keeps such a page from calling: it
+        may open WebSockets and send forms to anywhere.
+
+        Raises:
+            HTTPForbidden, HTTPTooManyRequests, HTTPBadRequest: as `origin_of` does.
+        """
+        origin = request.headers.get("Origin")
+        if origin is None:
+            is_ours = request.headers.get("Sec-Fetch-Site", "none") in _OWN_SITE
+        else:
+            is_ours = self._is_ours(request, origin)
+        if not is_ours:
+            raise self._stranger(request)
+
+    def _refuse_rebound(self, request: web.Request) -> None:
+        """Refuse a GET that may come from a page whose name DNS has led here: it looks like
+        anyone's, while POSTs and upgrades name their origin. Signed ones need no such care.
+
+        Raises:
+            HTTPForbidden, HTTPTooManyRequests: as `origin_of` does.
+        """
+        if self._settings.twilio_auth_tokens or request.method == "POST":
+            return
+        host = request.headers.get("Host", "").lower()
+        names = {urlsplit(url).netloc.lower() for url in self._settings.public_urls}
+        if _name(host) and not (host in names or _is_address(host)):
+            raise self._stranger(request)
+
+    def _stranger(self, request: web.Request) -> web.HTTPForbidden:
+        """Counts against its sender's rate, as whatever isn't Twilio's does."""
+        self._count(request)
+        _log.warning(
+            "refused a browser at %s: it shows no page of ours; is PUBLIC_URL right?",
+            self._proxies.client_of(request),
+        )
+        refusal = web.HTTPForbidden(text="not a page of this bridge\n")
+        refusal[REFUSED] = Refused.ORIGIN
+        return refusal
 
     def _check_pass(self, request: web.Request, offered: list[str], protocol: str) -> None:
         """A browser can't sign. What a page of ours has got from us a moment ago is as good."""
@@ -219,6 +264,25 @@ class Access:
             _log.debug("refused a request from %s: more than WEBHOOK_RATE", client)
             after = {"Retry-After": str(math.ceil(wait_s))}
             raise web.HTTPTooManyRequests(headers=after, text="too many requests\n")
+
+
+def _name(host: str) -> str:
+    """Without port and brackets; empty if it is no host."""
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]").lower() if found else ""
+
+
+def _is_loopback(host: str) -> bool:
+    return _name(host) in LOOPBACK_HOSTS
+
+
+def _is_address(host: str) -> bool:
+    """Whether no DNS was asked for it, or only this machine's own."""
+    try:
+        ipaddress.ip_address(_name(host))
+    except ValueError:
+        return _is_loopback(host)
+    return True
 
 
 def _is_right(token: str, url: str, form: Mapping[str, str] | None, signed: str) -> bool:

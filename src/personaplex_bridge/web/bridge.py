@@ -9,7 +9,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -125,9 +125,13 @@ class Bridge:
         """The calls in progress, as far as they have come; without their counters."""
         return [session.record for session in self._calls.values()]
 
-    def counted(self) -> list[CallRecord]:
-        """The calls in progress, as far as they have come, with their counters as they are now."""
-        return [session.count() for session in self._calls.values()]
+    def counted(self) -> Iterator[CallRecord]:
+        """The calls in progress, as far as they have come, each with its counters as they are when
+        it is given. Those that end meanwhile are left out.
+        """
+        for task, session in list(self._calls.items()):
+            if task in self._calls:
+                yield session.count()
 
     def count(self, call_sid: str) -> None:
         """Bring the counters in a call's record up to date, if it is in progress."""

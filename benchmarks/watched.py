@@ -1,0 +1,177 @@
+"""What watching costs the calls: the load of `./scripts/bench load`, with somebody who watches and
+with nobody, in turns.
+
+Watched means a console that is open, /metrics scraped every 5 s, and a call history kept. The cost
+is the bridge process's alone. The watcher is one more process on this machine, which in truth is
+elsewhere; that of `events` hardly computes. A Chromium (`page`) draws all it is told of on the same
+cores: its turns tell the same cost, but their delays are those of a busier machine. In all turns
+the model says words, as models do: the console shows them, and the history keeps them.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import uvloop
+
+from benchmarks import watcher_process
+from benchmarks.delays import percentiles
+from benchmarks.load import MAX_UNPAIRED, Load, NotCalm, Run, run_load
+from benchmarks.processes import ended, line_of, started
+
+ALLOWED = 0.10
+"""How much worse a watched bridge may be."""
+
+FRAME_S = 0.08
+"""The model's."""
+
+EVENTS_A_SECOND = 2.0
+"""At least so many must have come, of four: or the console was not open."""
+
+COST = "core_share_per_call_percent"
+DIRECTIONS, PERCENTS = ("uplink_ms", "downlink_ms"), ("p50", "p95", "p99")
+Turn = dict[str, Any]
+
+
+def measure(load: Load, sound: Path, turns: int, how: str) -> dict[str, Any]:
+    """So many turns of each kind, in the order A B B A A B B A."""
+    found: dict[str, list[Turn]] = {"alone": [], "watched": []}
+    again = {"alone": 0, "watched": 0}
+    for number in range(2 * turns):
+        kind = "watched" if (number + 1) // 2 % 2 else "alone"
+        print(f"turn {number + 1} of {2 * turns}, {kind}: {load} ...", flush=True)
+        while (turn := _turn(load, sound, how if kind == "watched" else None)) is None:
+            again[kind] += 1
+            if again[kind] > turns:
+                raise SystemExit(f"more than {turns} turns of {kind} were not calm")
+        found[kind].append(turn)
+    return compare(load, how, found["alone"], found["watched"], again)
+
+
+def compare(
+    load: Load,
+    how: str,
+    alone: Sequence[Turn],
+    watched: Sequence[Turn],
+    again: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Medians over the turns of either kind, and by how much one is worse than the other."""
+    turns = {"alone": alone, "watched": watched}
+    medians = {kind: _medians(all_of_it) for kind, all_of_it in turns.items()}
+    worse = {
+        name: round(medians["watched"][name] / medians["alone"][name] - 1, 4)
+        for name in medians["alone"]
+    }
+    return {
+        "calls": load.calls,
+        "seconds": load.seconds,
+        "watcher": how,
+        "scraped_every_s": watcher_process.SCRAPE_EVERY_S,
+        "medians": medians,
+        "worse_by": worse,
+        "allowed": ALLOWED,
+        "turns_made_again": again or {},
+        "turns": turns,
+    }
+
+
+def is_good(result: dict[str, Any]) -> bool:
+    """Whether nothing is worse than it may be."""
+    return all(by <= result["allowed"] for by in result["worse_by"].values())
+
+
+def render(result: dict[str, Any]) -> str:
+    """A table for people."""
+    lines = [
+        f"{result['calls']} calls, {result['seconds']:g} s a turn, {len(result['turns']['alone'])} "
+        f"turns each, medians (least to most); watcher: {result['watcher']}",
+        "",
+        "| figure | nobody watches | watched | worse by |",
+        "|---|---|---|---|",
+    ]
+    for name, by in result["worse_by"].items():
+        cells = [_cell(result, kind, name) for kind in ("alone", "watched")]
+        worse = f"{by:+.1%}" + ("" if by <= result["allowed"] else f" (allowed {ALLOWED:.0%})")
+        lines.append(f"| {name.replace('_', ' ')} | {cells[0]} | {cells[1]} | {worse} |")
+    watching = [turn["watchers_core_percent"] for turn in result["turns"]["watched"]]
+    lines += ["", f"The watcher itself took {statistics.median(watching):.1f} % of a core."]
+    if any(result["turns_made_again"].values()):
+        lines.append(f"Turns made again, not being calm: {result['turns_made_again']}.")
+    return "\n".join(lines) + "\n"
+
+
+def _turn(load: Load, sound: Path, how: str | None) -> Turn | None:
+    """One turn; None if its delays can't be told."""
+    try:
+        return uvloop.run(_try_turn(load, sound, how))
+    except NotCalm as error:
+        print(f"{error} Once more ...", flush=True)
+        return None
+
+
+async def _try_turn(load: Load, sound: Path, how: str | None) -> Turn:
+    if how is None:
+        return told(load, await run_load(load, sound), None)
+    seen: dict[str, int] = {}
+
+    @asynccontextmanager
+    async def watched(url: str) -> AsyncIterator[psutil.Process]:
+        async with started(watcher_process.command(how, url)) as process:
+            await line_of(process)
+            yield psutil.Process(process.pid)
+            seen.update(json.loads(await ended(process)))
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = await run_load(load, sound, watched, HISTORY="yes", STATE_DIR=folder)
+    if seen["events"] < EVENTS_A_SECOND * load.seconds or not seen["scrapes"]:
+        raise RuntimeError(f"the watcher has seen too little: {seen}")
+    return told(load, run, seen)
+
+
+def told(load: Load, run: Run, seen: dict[str, int] | None) -> Turn:
+    """The figures of a turn. `seen` is what came to the watcher, if there was one.
+
+    Raises:
+        NotCalm: too many of the model's frames were not heard as they were said.
+    """
+    paired = len(run.downlink_ms) / (load.calls * run.wall_s / FRAME_S)
+    if paired < 1 - MAX_UNPAIRED:
+        raise NotCalm(f"only {paired:.0%} of the model's frames were heard as they were said.")
+    return {
+        COST: round(100 * run.cpu_s / run.wall_s / load.calls, 4),
+        "uplink_ms": percentiles(run.uplink_ms),
+        "downlink_ms": percentiles(run.downlink_ms),
+        "generator_late_ms": percentiles(run.late_ms),
+        "underruns": run.underruns,
+        "problems": run.problems,
+        "watchers_core_percent": round(100 * run.watchers_cpu_s / run.wall_s, 2),
+        "watcher_saw": seen,
+    }
+
+
+def _figures(turn: Turn) -> dict[str, float]:
+    """What is compared. (A direction has no delays if lag had to be worked off in every call.)"""
+    delays = {
+        f"{direction}_{percent}": turn[direction][percent]
+        for direction in DIRECTIONS
+        for percent in PERCENTS
+    }
+    return {COST: turn[COST], **delays}
+
+
+def _medians(turns: Sequence[Turn]) -> dict[str, float]:
+    figures = [_figures(turn) for turn in turns]
+    return {name: round(statistics.median(one[name] for one in figures), 4) for name in figures[0]}
+
+
+def _cell(result: dict[str, Any], kind: str, name: str) -> str:
+    values = [_figures(turn)[name] for turn in result["turns"][kind]]
+    unit = " %" if name == COST else " ms"
+    return f"{result['medians'][kind][name]:.2f}{unit} ({min(values):.2f} to {max(values):.2f})"

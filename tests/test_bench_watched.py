@@ -1,0 +1,66 @@
+"""The judgement of `./scripts/bench watched`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.delays import percentiles
+from benchmarks.load import Load, NotCalm, Run
+from benchmarks.watched import COST, compare, is_good, render, told
+
+LOAD = Load(calls=2, seconds=8.0)
+
+
+def run(cost_s: float = 0.16, delay_ms: float = 1.0, heard: int = 200) -> Run:
+    """What a turn of two calls may come to: 100 frames each way in each."""
+    delays = [delay_ms] * 190 + [3 * delay_ms] * 10
+    return Run(
+        wall_s=8.0,
+        cpu_s=cost_s,
+        watchers_cpu_s=0.08,
+        idle_rss=0,
+        rss=0,
+        uplink_ms=delays,
+        downlink_ms=delays[:heard],
+        late_ms=[0.1],
+        underruns=0,
+        problems=0,
+    )
+
+
+def result(*watched: Run) -> dict[str, Any]:
+    alone = [told(LOAD, run(), None)] * 3
+    seen = {"events": 32, "event_bytes": 1, "scrapes": 2, "scrape_bytes": 1}
+    return compare(LOAD, "events", alone, [told(LOAD, one, seen) for one in watched])
+
+
+def test_a_little_worse_is_good() -> None:
+    found = result(run(0.17), run(0.3), run(0.16))  # the median counts
+    assert found["worse_by"][COST] == pytest.approx(0.0625)
+    assert is_good(found)
+    assert "(allowed" not in render(found)
+
+
+@pytest.mark.parametrize(
+    ("worse", "what"), [(run(cost_s=0.18), COST), (run(delay_ms=1.2), "uplink_ms_p99")]
+)
+def test_much_worse_is_not(worse: Run, what: str) -> None:
+    found = result(worse, worse, run())
+    assert found["worse_by"][what] > 0.1
+    assert not is_good(found)
+    assert "(allowed 10%)" in render(found)
+
+
+def test_the_watchers_own_cost_is_told_apart() -> None:
+    assert "The watcher itself took 1.0 % of a core." in render(result(run()))
+
+
+def test_a_turn_of_which_little_is_known_does_not_count() -> None:
+    with pytest.raises(NotCalm):
+        told(LOAD, run(heard=20), None)
+
+
+def test_percentiles_of_nothing() -> None:
+    assert percentiles([]) is None
