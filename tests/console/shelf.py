@@ -16,7 +16,7 @@ class Shelf:
             "id": "018f000000000001",
             "call_sid": "CA" + "1" * 32,
             "persona": "noir",
-            "caller": "+15…11",
+            "caller": "+155***11",
             "started_at": "2030-01-31T12:00:00.000Z",
             "duration_s": 83.2,
             "outcome": "hung-up",

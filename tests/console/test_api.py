@@ -30,7 +30,7 @@ async def test_a_call_is_listed_with_what_is_known_of_it() -> None:
             "assistant",
             "talking",
         )
-        assert (call["caller"], call["called"], call["server"]) == ("+15…11", "+15…00", 1)
+        assert (call["caller"], call["called"], call["server"]) == ("+155***11", "+155***00", 1)
         status, one = await at.ask(f"/api/calls/{calling.sid}")
         assert status == 200
         assert one["in_progress"] is True

@@ -47,11 +47,11 @@ from personaplex_bridge.record import (
 from tests.history.makers import BEGAN, CALLER, entry
 
 MASKS = [
-    ("+15551230111", "+1555***0111"),
-    ("+1 (555) 123-0111", "+1555***0111"),
-    ("+442071838750", "+4420***8750"),
+    ("+15551230111", "+155***11"),
+    ("+1 (555) 123-0111", "+155***11"),
+    ("+442071838750", "+442***50"),
     ("+15550111", "+155***11"),
-    ("+266696687", "+266***687"),
+    ("+266696687", "+266***87"),
     ("+1234", "+1***"),
     ("+123", "+***"),
     ("911", "+***"),
@@ -116,7 +116,7 @@ def recorder(
 
 
 def whole_record() -> CallRecord:
-    record = CallRecord(call_sid="CA1", stream_sid="MZ1", persona="noir", caller="+1555***0111")
+    record = CallRecord(call_sid="CA1", stream_sid="MZ1", persona="noir", caller="+155***11")
     record.handshake_s, record.first_audio_s, record.model_server = 0.1, 0.2, 3
     record.turn_delays_s, record.turn_times_s = [0.4, 0.9, 0.5], [3.0, 6.0, 9.0]
     record.barge_ins.append(Interruption(7.0, 340.0))

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 
 import numpy as np
 
 from personaplex_bridge.audio.mulaw import decode
-from personaplex_bridge.console.callers import Parties
 from personaplex_bridge.record import CallRecord, Word
 from personaplex_bridge.session import BridgeSession
 
@@ -36,9 +35,9 @@ class EventMark:
 
     at_s: float
     kind: str
-    """`ready`, `first-audio`, `barge-in`, `failure` or `recovered`."""
+    """`ready`, `first-audio`, `turn`, `barge-in`, `failure` or `recovered`."""
     detail: str = ""
-    """For people: the class of an error, or how much was cut off."""
+    """For people: how soon the model answered, how much was cut off, the class of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +80,15 @@ class CallView:
     marks: tuple[EventMark, ...]
 
 
-def view(session: BridgeSession, server: int | None, parties: Parties, now_s: float) -> CallView:
-    """The call as it is at `now_s`, on the session's clock. `server` and `parties` are known
-    elsewhere.
-    """
+def view(session: BridgeSession, server: int | None, now_s: float) -> CallView:
+    """The call as it is at `now_s`, on the session's clock. `server` is known elsewhere."""
     record, hearing, speaking = session.record, session.hearing, session.speaking
     delays = session.turn_delays_s
     return CallView(
         sid=sid_of(record),
         persona=record.persona,
-        caller=parties.caller,
-        called=parties.called,
+        caller=record.caller,
+        called=record.called,
         server=server,
         state=_state(record),
         duration_s=round(session.elapsed_s, 1),
@@ -108,7 +105,7 @@ def view(session: BridgeSession, server: int | None, parties: Parties, now_s: fl
         failures=len(record.failures),
         keys=len(record.keys),
         gaps=speaking.playout.counts.gaps,
-        marks=_marks(record),
+        marks=_marks(session),
     )
 
 
@@ -140,12 +137,13 @@ def _level_db(media: Iterable[bytes], age_s: float) -> float:
     return SILENT_DB if power <= 0 else round(max(SILENT_DB, 10 * math.log10(power)), 1)
 
 
-def _marks(record: CallRecord) -> tuple[EventMark, ...]:
-    marks = sorted(_all_marks(record), key=lambda mark: mark.at_s)
+def _marks(session: BridgeSession) -> tuple[EventMark, ...]:
+    found = chain(_events(session.record), _turns(session))
+    marks = sorted(found, key=lambda mark: mark.at_s)
     return tuple(marks[-MAX_MARKS:])
 
 
-def _all_marks(record: CallRecord) -> Iterator[EventMark]:
+def _events(record: CallRecord) -> Iterator[EventMark]:
     if record.handshake_s is not None:
         yield EventMark(round(record.handshake_s, 2), "ready")
     if record.first_audio_s is not None:
@@ -157,6 +155,13 @@ def _all_marks(record: CallRecord) -> Iterator[EventMark]:
         yield EventMark(round(failure.at_s, 2), "failure", failure.kind)
         if failure.gone_s is not None:
             yield EventMark(round(failure.at_s + failure.gone_s, 2), "recovered")
+
+
+def _turns(session: BridgeSession) -> Iterator[EventMark]:
+    """When the model began to answer, the latest first."""
+    turns = zip(reversed(session.answered_s), reversed(session.turn_delays_s), strict=False)
+    for at_s, delay_s in islice(turns, MAX_MARKS):
+        yield EventMark(round(at_s, 2), "turn", f"answered after {delay_s:.2f} s")
 
 
 def _rounded(seconds: float | None) -> float | None:

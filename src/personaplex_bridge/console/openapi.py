@@ -301,7 +301,7 @@ def _schemas() -> Json:
 
 _MARKS: Json = {
     "type": "string",
-    "enum": ["ready", "first-audio", "barge-in", "failure", "recovered"],
+    "enum": ["ready", "first-audio", "turn", "barge-in", "failure", "recovered"],
 }
 
 _BRIDGE: Json = {
