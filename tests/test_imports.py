@@ -106,6 +106,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {"console.access", "console.headers", "console.problems"},
         {"aiohttp", "twilio"},
     ),
+    "vendor": ({"console.headers", "console.problems", "phone.assets"}, {"aiohttp"}),
     "simulator": (
         BASE | WIRE | {"logs", "record"},
         {"aiohttp", "matplotlib", "multidict", "numpy", "yarl"},

@@ -25,6 +25,7 @@ from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.telemetry import telemetry
 from personaplex_bridge.values import CHAT_PATH, LOOPBACK_HOSTS, ServerAddress
+from personaplex_bridge.vendor.serving import Vendored
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import MAX_STRANGERS, allow_connections, hosted
 from personaplex_bridge.web.paths import WEBHOOK_PATH
@@ -120,6 +121,7 @@ async def running(
         if console.access.is_there:
             calls, guard = bridge.browser_calls, console.access
             Phone(guard, calls, bridge, catalogue, settings, softphone).add_to(app)
+            Vendored().add_to(app)
         console.add_to(app, bridge, past)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)
         port = await stack.enter_async_context(site)

@@ -14,6 +14,7 @@ CONTENT_TYPES = {
     ".css": "text/css",
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
+    ".txt": "text/plain",
 }
 
 
@@ -38,9 +39,10 @@ class Asset:
 def load_assets(package: str, folder: str) -> Mapping[str, Asset]:
     """The files of a folder in the package, by name."""
     files = resources.files(package).joinpath(folder).iterdir()
-    return {file.name: _read(file.name, file.read_bytes()) for file in files if file.is_file()}
+    return {file.name: as_asset(file.name, file.read_bytes()) for file in files if file.is_file()}
 
 
-def _read(name: str, content: bytes) -> Asset:
+def as_asset(name: str, content: bytes) -> Asset:
+    """A file; its name tells what it is, by one of the endings in `CONTENT_TYPES`."""
     content_type = CONTENT_TYPES[name[name.rindex(".") :]]
     return Asset(content, content_type, hashlib.sha256(content).hexdigest()[:32])
