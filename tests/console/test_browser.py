@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser import chromium, page_of
-from tests.console.shelf import Shelf
+from tests.console.shelf import shelf
 from tests.console.site import LOCKED, OPEN, TOKEN, Site, site
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
@@ -120,8 +120,13 @@ async def test_keys_alone_are_enough() -> None:
         await expect(card).to_have_count(0)
 
 
-async def test_calls_past_are_searched_and_opened() -> None:
-    async with site(past=Shelf()) as at, chromium() as browser, page_of(browser) as page:
+async def test_calls_past_are_searched_and_opened(tmp_path: Path) -> None:
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
         await page.goto(at.base + "/#history")
         rows = page.locator("#page-history .list > details")
         await expect(rows).to_have_count(2)
@@ -134,12 +139,13 @@ async def test_calls_past_are_searched_and_opened() -> None:
 
 @pytest.mark.skipif(not SCREENSHOTS, reason="SCREENSHOTS names no folder")
 @pytest.mark.parametrize(("width", "height", "dark"), LOOKS)
-async def test_pictures(width: int, height: int, dark: bool) -> None:
+async def test_pictures(width: int, height: int, dark: bool, tmp_path: Path) -> None:
     folder = Path(SCREENSHOTS or ".")
     name = f"{'wide' if width > 600 else 'narrow'}-{'dark' if dark else 'light'}"
     settings = dataclasses.replace(LOCKED, forward_to="+15550199", max_calls=200)
     async with (
-        site(settings, past=Shelf()) as at,
+        shelf(tmp_path) as kept,
+        site(settings, past=kept.past) as at,
         chromium() as browser,
         page_of(browser, width=width, height=height, dark=dark) as page,
     ):

@@ -10,9 +10,6 @@ from typing import Any
 from aiohttp import ClientSession
 
 from personaplex_bridge.config import Settings
-from personaplex_bridge.console import past
-from personaplex_bridge.history.calls import Outcome
-from personaplex_bridge.history.queries import Sort
 from personaplex_bridge.serve import running
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.web.paths import WEBHOOK_PATH
@@ -20,11 +17,6 @@ from tests.live.harness import speech
 from tests.processes import free_ports
 
 CALLER = "+15550111222"
-
-
-def test_the_console_knows_the_histories_words() -> None:
-    assert set(past.OUTCOMES) == {outcome.value for outcome in Outcome}
-    assert set(past.SORTS) <= {sort.value for sort in Sort}
 
 
 async def test_a_call_is_found_once_it_is_over(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ async def test_a_walk_through_all_commands(tmp_path: Path) -> None:
     delete = ["delete-caller", "-", "--yes"]
     assert await run(*delete, cwd=tmp_path, stdin=f"{CALLER}\n", **environ) == (
         0,
-        "3 calls deleted\n",
+        "3 calls and 0 recordings deleted\n",
         "",
     )
     assert await run("delete", calls[3].id, cwd=tmp_path, **environ) == (0, "deleted\n", "")

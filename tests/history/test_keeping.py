@@ -17,7 +17,7 @@ from personaplex_bridge.history.calls import Outcome
 from personaplex_bridge.history.database import Database
 from personaplex_bridge.history.keeping import Keeper, keep_history, spool_path
 from personaplex_bridge.history.queries import Search
-from personaplex_bridge.history.store import History, open_history
+from personaplex_bridge.history.store import Deletion, History, open_history
 from personaplex_bridge.record import CallRecord, EndedBy, Ending, Word
 from personaplex_bridge.values import database_url
 from tests.history.makers import CALLER, KEY, OTHER, entry, write, writer_for
@@ -172,7 +172,7 @@ async def test_what_is_deleted_is_not_written_after_all(url: str, tmp_path: Path
         theirs = [make_call(keeper, callers, number) for number in range(3)]
         other = make_call(keeper, callers, 9, OTHER)
         end_call(keeper, theirs[0])
-        assert await keeper.history.delete_caller(CALLER) == 3
+        assert await keeper.history.delete_caller(CALLER) == Deletion(3, 0)
         end_call(keeper, theirs[1])
         end_call(keeper, other)
     async with open_history(settings_for(url, tmp_path)) as history:

@@ -17,7 +17,7 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.history.calls import Call, EventKind, Outcome, WholeCall
 from personaplex_bridge.history.keeping import Keeper, keep_history
 from personaplex_bridge.history.queries import Search
-from personaplex_bridge.history.store import open_history
+from personaplex_bridge.history.store import Deletion, open_history
 from personaplex_bridge.observing import Observer
 from personaplex_bridge.serve import running
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
@@ -221,7 +221,8 @@ async def test_metrics_and_a_recording_tell_of_the_same_call(tmp_path: Path) -> 
         recording = Path(whole.details.figures["recording"])
         assert (whole.call.outcome, whole.call.model_server) == (Outcome.HUNG_UP, 1)
         assert await asyncio.to_thread(recording.is_file)
-        assert await history.delete_caller(CALLER) == 1
+        assert await history.recording(whole) == recording
+        assert await history.delete_caller(CALLER) == Deletion(1, 1)
     assert not await asyncio.to_thread(recording.exists)
 
 

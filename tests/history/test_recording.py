@@ -143,7 +143,7 @@ def test_a_call_from_begin_to_end() -> None:
     record.words.extend(words[:1])
     list(recorded.look())
     (going_on,) = backlog.take(10)
-    assert going_on.whole.details.phrases == (Phrase(0.3, "Hello"),)
+    assert going_on.whole.details.phrases == (Phrase(0.3, "Hello", (0.3,)),)
     record.words.extend(words[1:])
     now_s[0] += 10.0
     record.ending, record.duration_s = Ending(EndedBy.CALLER, "the caller hung up", 1000), 10.0
@@ -156,7 +156,10 @@ def test_a_call_from_begin_to_end() -> None:
     assert call.ended_at == datetime.fromtimestamp(1e9 + 10, UTC)
     assert (call.turns, call.turn_delay_s, call.barge_ins, call.keys) == (3, 0.5, 1, 4)
     assert (call.failures, call.model_failed, call.model_server) == (1, True, 3)
-    assert details.phrases == (Phrase(0.3, "Hello there."), Phrase(4.0, "Yes?"))
+    assert details.phrases == (
+        Phrase(0.3, "Hello there.", (0.3, 0.5)),
+        Phrase(4.0, "Yes?", (4.0,)),
+    )
     kinds = [(event.at_s, event.kind) for event in details.events]
     assert kinds == [
         (0.0, EventKind.START),
@@ -201,8 +204,9 @@ def test_a_call_that_is_forgotten_stays_so() -> None:
     backlog, record = Backlog(), whole_record()
     recorded = recorder(backlog)
     recorded.call_begins(record)
-    assert recorded.forget(lambda entry: entry.person == "+1") == 0
-    assert recorded.forget(lambda entry: entry.person == CALLER) == 1
+    assert recorded.forget(lambda entry: entry.person == "+1") == []
+    (gone,) = recorded.forget(lambda entry: entry.person == CALLER)
+    assert gone.whole.call.call_sid == record.call_sid
     record.ending = Ending(EndedBy.CALLER, "the caller hung up", 1000)
     recorded.call_over(record)
     assert len(backlog) == 0
@@ -247,6 +251,8 @@ def test_a_transcript_grows_to_what_the_record_has(
         grown.catch_up(seen)
     expected = [(at, clean(text)) for at, text in phrases(said)]
     assert [(phrase.at_s, phrase.text) for phrase in grown.phrases()] == expected
+    times = [at_s for phrase in grown.phrases() for at_s in phrase.words_s]
+    assert times == [round(word.at_s, 2) for word in said], "each word's own"
 
 
 def test_a_transcript_is_bounded() -> None:

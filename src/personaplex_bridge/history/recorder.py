@@ -99,16 +99,16 @@ class Recorder(Observer):
                 self._note(call)
             yield call.id
 
-    def forget(self, matches: Callable[[Entry], bool]) -> int:
-        """Keep nothing of calls, in progress or waiting to be written; how many those were."""
-        gone = {entry.id for entry in self._backlog.entries() if matches(entry)}
+    def forget(self, matches: Callable[[Entry], bool]) -> list[Entry]:
+        """Keep nothing of calls, in progress or waiting to be written; what was known of them."""
+        gone = {entry.id: entry for entry in self._backlog.entries() if matches(entry)}
         for key, call in list(self._calls.items()):
-            if matches(self._entry(call)):
-                gone.add(call.id)
+            if matches(entry := self._entry(call)):
+                gone[call.id] = entry
                 del self._calls[key]
         for call_id in gone:
             self._backlog.forget(call_id)
-        return len(gone)
+        return list(gone.values())
 
     def _note(self, call: _InProgress) -> None:
         call.seen = _state(call.record)
