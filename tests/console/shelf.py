@@ -96,7 +96,9 @@ def _plain_calls(now: datetime) -> list[Entry]:
 def _recorded_call(now: datetime, name: str) -> Entry:
     began = now - timedelta(minutes=12)
     turns = [(5.2, 0.41), (11.0, 0.38), (16.6, 0.62), (21.3, 0.29)]
-    call = entry("", began=began, persona="noir", duration_s=float(SECONDS), turns=len(turns))
+    call = entry(
+        "", began=began, persona="noir", duration_s=float(SECONDS), turns=len(turns), failures=1
+    )
     events = [
         Event(0.0, EventKind.START),
         Event(0.02, EventKind.MODEL_READY),

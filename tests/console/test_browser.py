@@ -6,7 +6,10 @@ narrow.
 
 from __future__ import annotations
 
+import asyncio
+import csv
 import dataclasses
+import io
 import os
 from pathlib import Path
 
@@ -14,8 +17,9 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser import chromium, page_of
-from tests.console.shelf import shelf
+from tests.console.shelf import MODEL_BEGINS_S, shelf
 from tests.console.site import LOCKED, OPEN, TOKEN, Site, site
+from tests.history.makers import CALLER
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 LOOKS = [(1280, 900, False), (1280, 900, True), (390, 844, False), (390, 844, True)]
@@ -129,12 +133,123 @@ async def test_calls_past_are_searched_and_opened(tmp_path: Path) -> None:
     ):
         await page.goto(at.base + "/#history")
         rows = page.locator("#page-history .list > details")
-        await expect(rows).to_have_count(2)
-        await page.get_by_label("The model said").fill("noir")
+        await expect(rows).to_have_count(len(kept.calls))
+        await page.get_by_label("The model said").fill("welcome")
         await page.get_by_role("button", name="Search").click()
+        await expect(rows).to_have_count(4)
+        await page.get_by_role("textbox", name="Persona").fill("assistant")
+        await page.keyboard.press("Enter")
         await expect(rows).to_have_count(1)
         await rows.first.locator("summary").first.click()
-        await expect(rows.first).to_contain_text("The rain had not stopped")
+        await expect(rows.first).to_contain_text("welcome")
+        await expect(rows.first).to_contain_text("It was not recorded")
+        await page.get_by_role("button", name="Clear").click()
+        await page.get_by_label("Model", exact=True).select_option("failed")
+        await page.get_by_role("button", name="Search").click()
+        await expect(rows).to_have_count(1)
+        await expect(rows.first).to_contain_text("model failed")
+
+
+async def test_a_recording_is_seen_and_heard(tmp_path: Path) -> None:
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        await page.goto(f"{at.base}/#history/{kept.recorded}")
+        player = page.get_by_role("group", name="Recording")
+        await expect(player).to_have_attribute("data-drawn", "yes")
+        await expect(player.locator(".player-time")).to_have_text("0:00 / 0:24")
+        assert await page.evaluate(LOUDNESS) == pytest.approx([1.0, 1.0], abs=0.05)
+        lag_s = await page.evaluate(LAG)
+        assert lag_s == pytest.approx(MODEL_BEGINS_S, abs=0.08), "the two sides, in their places"
+
+        word = page.get_by_text("Tuesday.", exact=True)
+        await word.click()
+        await expect(word).to_have_class("word now")
+        await expect(player.get_by_role("button", name="Pause")).to_be_visible()
+        await expect(player.locator(".player-time")).not_to_have_text("0:07 / 0:24")
+        await player.get_by_role("button", name="Pause").click()
+        await player.get_by_role("button", name="Go to 0:13: Caller interrupts").click()
+        await expect(player.locator(".player-time")).to_have_text("0:13 / 0:24")
+        await page.get_by_role("button", name="Play from 0:05").first.focus()
+        await page.keyboard.press("Enter")
+        await expect(player.locator(".player-time")).to_have_text("0:05 / 0:24")
+        wave = player.locator(".wave")
+        box = await wave.bounding_box()
+        assert box is not None
+        await wave.click(position={"x": box["width"] / 2, "y": 20})
+        await expect(player.locator(".player-time")).to_have_text("0:12 / 0:24")
+        await player.get_by_label("Position").focus()
+        await page.keyboard.press("ArrowRight")
+        await expect(player.locator(".player-time")).to_have_text("0:13 / 0:24")
+
+
+PEAKS = """
+async () => {
+  const { peaksOf } = await import("/console/static/peaks.js");
+  const { peaks } = await peaksOf(document.querySelector("audio").src);
+"""
+LOUDNESS = (
+    PEAKS
+    + """
+  const [left, right] = peaks.map((side) => side.reduce((sum, one) => sum + one, 0));
+  return [peaks[0].length / 600, right / left > 0.9 ? 1 : right / left];
+}
+"""
+)
+"""How long the peaks are, of 24 s, and how loud the right is against the left."""
+LAG = (
+    PEAKS
+    + """
+  const fits = (lag) => peaks[0].reduce((sum, one, at) => sum + one * (peaks[1][at + lag] ?? 0), 0);
+  const lags = Array.from({ length: 50 }, (_, lag) => lag);
+  return lags.sort((a, b) => fits(b) - fits(a))[0] / 25;
+}
+"""
+)
+"""How much later the right side says what the left says."""
+
+
+async def test_a_callers_calls_are_exported_and_deleted(tmp_path: Path) -> None:
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        await page.goto(at.base + "/#history")
+        rows = page.locator("#page-history .list > details")
+        await page.locator("#past-number").fill(CALLER)
+        await page.get_by_role("button", name="Search").click()
+        await expect(rows).to_have_count(6)
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name="Export CSV").click()
+        exported = await (await download.value).path()
+        lines = list(csv.DictReader(io.StringIO(exported.read_text("utf-8"))))
+        assert [line["caller"] for line in lines] == ["'+155***11"] * 6
+
+        question = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Delete a caller").click()
+        await question.get_by_role("button", name="Cancel").click()
+        await rows.first.locator("summary").first.click()
+        await rows.first.get_by_role("button", name="Delete this call…").click()
+        await question.get_by_role("button", name="Delete the call").click()
+        await expect(page.get_by_text("1 call and 1 recording deleted")).to_be_visible()
+        await expect(rows).to_have_count(5)
+        await page.get_by_role("button", name="Delete a caller").click()
+        await question.get_by_label("whole number").fill(CALLER)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("5 calls and 0 recordings deleted")).to_be_visible()
+        await expect(page.get_by_text("No call fits")).to_be_visible()
+        await page.get_by_role("button", name="Clear").click()
+        await expect(rows).to_have_count(6)
+        await rows.first.locator("summary").first.click()
+        await rows.first.get_by_role("button", name="Delete this caller…").click()
+        await question.get_by_role("button", name="Delete all").click()
+        await expect(rows).to_have_count(1)
+    assert await asyncio.to_thread(kept.recording.exists) is False
 
 
 @pytest.mark.skipif(not SCREENSHOTS, reason="SCREENSHOTS names no folder")
@@ -174,9 +289,22 @@ async def test_pictures(width: int, height: int, dark: bool, tmp_path: Path) -> 
             await page.locator("#page-calls .list details summary").first.click()
             await picture("ended")
         await page.goto(at.base + "/#history")
-        await page.locator("#page-history .list details summary").first.click()
-        await page.wait_for_timeout(500)
+        await expect(page.locator("#page-history .list > details")).to_have_count(12)
         await picture("history")
+        await page.get_by_role("button", name="Delete a caller").click()
+        await picture("delete")
+        await page.keyboard.press("Escape")
+        await page.goto(f"{at.base}/#history/{kept.recorded}")
+        await expect(page.get_by_role("group", name="Recording")).to_have_attribute(
+            "data-drawn", "yes"
+        )
+        await page.get_by_text("Tuesday.", exact=True).click()
+        await page.get_by_role("button", name="Pause").click()
+        await page.get_by_text("All figures").click()
+        await picture("recording")
+        await page.goto(f"{at.base}/#history/{'0' * 16}")
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await picture("no-such-call")
         await page.goto(at.base + "/#personas")
         await expect(page.get_by_label("Prompt")).to_be_visible()
         await picture("personas")
