@@ -17,6 +17,8 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.console.past import PastCalls
 from personaplex_bridge.console.serving import Console
 from personaplex_bridge.personas import load_catalogue
+from personaplex_bridge.phone.routes import Phone
+from personaplex_bridge.phone.softphone import SoftphoneSettings
 from personaplex_bridge.pool import make_pool
 from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
@@ -156,6 +158,8 @@ async def site(
         console = Console(settings)
         bridge = Bridge(settings, catalogue, pool, observers=console.observers)
         app = bridge.application()
+        guard, calls = console.access, bridge.browser_calls
+        Phone(guard, calls, bridge, catalogue, settings, SoftphoneSettings()).add_to(app)
         Vendored().add_to(app)
         console.add_to(app, bridge, past)
         async with hosted(app, HOST, port) as chosen:

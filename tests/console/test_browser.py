@@ -91,15 +91,30 @@ async def test_it_comes_back_by_itself_when_the_bridge_does() -> None:
                 await expect(page.locator(f'[data-sid="{calling.sid}"]')).to_be_visible()
 
 
-async def test_drafts_of_personas_go_to_the_phone() -> None:
+async def test_drafts_of_personas_are_kept_and_tried_in_the_phone() -> None:
     async with site() as at, chromium() as browser, page_of(browser) as page:
         await page.goto(at.base + "/#personas")
         await page.get_by_role("button", name="noir").click()
         await expect(page.get_by_label("Name")).to_have_value("noir")
-        await page.get_by_label("Prompt").fill("You are a lighthouse keeper.")
+        prompt = page.get_by_label("Prompt")
+        await prompt.fill("You are a lighthouse keeper.")
+        await page.get_by_label("Voice").select_option("VARM1")
         await expect(page.locator("#draft-count")).to_contain_text("changed")
-        phone = page.get_by_text("Try it in the phone")
-        await expect(phone).to_have_attribute("aria-disabled", "true")
+        await page.get_by_role("button", name="assistant").click()
+        await expect(prompt).not_to_have_value("You are a lighthouse keeper.")
+        await page.reload()
+        await page.get_by_role("button", name="noir").click()
+        await expect(prompt).to_have_value("You are a lighthouse keeper.")
+        async with page.expect_popup() as popup:
+            await page.get_by_role("link", name="Try it in the phone").click()
+        phone = await popup.value
+        await expect(phone.get_by_label("Persona")).to_have_value("noir")
+        await expect(phone.get_by_label("Voice")).to_have_value("VARM1")
+        await expect(phone.get_by_label("Prompt")).to_have_value("You are a lighthouse keeper.")
+        await page.get_by_role("button", name="Undo changes").click()
+        await expect(prompt).not_to_have_value("You are a lighthouse keeper.")
+        await page.reload()
+        await expect(page.locator(".draft:visible")).to_have_count(0)
 
 
 async def test_keys_alone_are_enough() -> None:
@@ -306,7 +321,7 @@ async def test_pictures(width: int, height: int, dark: bool, tmp_path: Path) -> 
         await expect(page.get_by_role("alert")).to_be_visible()
         await picture("no-such-call")
         await page.goto(at.base + "/#personas")
-        await expect(page.get_by_label("Prompt")).to_be_visible()
+        await page.get_by_label("Prompt").fill("You are a lighthouse keeper, and glad of company.")
         await picture("personas")
         await page.goto(at.base + "/api/docs")
         await page.locator("#watch summary").click()

@@ -1,7 +1,7 @@
 // Calls in progress: a card each, and below them those that ended last.
 
 import { drawStrip, loudness } from "./charts.js";
-import { chips, clock, h, moment, say, seconds, transcript } from "./dom.js";
+import { chips, clock, h, moment, say, seconds, transcript, who } from "./dom.js";
 import { lagGraph } from "./graphs.js";
 
 const SPAN_S = 60;
@@ -138,7 +138,7 @@ class Card {
     this.state.className = `pill ${kind}`;
     say(this.state, text);
     say(this.time, clock(call.duration_s));
-    say(this.who, call.caller ? `${call.caller}${call.called ? ` → ${call.called}` : ""}` : "unknown caller");
+    say(this.who, call.caller ? `${who(call.caller)}${call.called ? ` → ${call.called}` : ""}` : "unknown caller");
     say(this.server, call.server ? `model server ${call.server}` : "no model server");
     for (const [level, db] of [[this.caller, call.caller_db], [this.model, call.model_db]]) {
       level.bar.style.transform = `scaleX(${loudness(db).toFixed(3)})`;
@@ -310,7 +310,7 @@ function endedRow(call, open) {
       h("span", {}, moment(new Date(call.ended_at_s * 1000))),
       h("span", {}, clock(call.duration_s)),
       h("span", {}, call.persona),
-      h("span", { class: "muted" }, call.caller || "unknown"),
+      h("span", { class: "muted" }, who(call.caller)),
       h("span", failed ? { class: "pill bad" } : {}, call.reason)),
     h("div", { class: "detail" },
       chips([["turns", call.turns], ["interruptions", call.barge_ins], ["model failures", call.failures],

@@ -13,6 +13,7 @@ const past = new PastPage(at("page-history"));
 const personas = new PersonasPage(at("page-personas"));
 const PAGES = ["calls", "history", "personas"];
 let bridge = null;
+let shown = "";
 
 function showPage() {
   const [asked, id = ""] = location.hash.slice(1).split("/");
@@ -22,8 +23,9 @@ function showPage() {
     if (link.getAttribute("href") === `#${page}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (page === "history") past.show(bridge, id);
+  if (page === "history") past.show(bridge, id, shown !== page);
   if (page === "personas") personas.show(bridge);
+  shown = page;
 }
 
 function meet(seen) {

@@ -1,7 +1,7 @@
 // Calls past: search, export, delete; and each opens to what is kept of it.
 
 import { sure, toast } from "./dialogs.js";
-import { clock, h, moment, say } from "./dom.js";
+import { clock, h, moment, say, who } from "./dom.js";
 import { openCall, OUTCOMES } from "./pastcall.js";
 import { ask, save } from "./talk.js";
 
@@ -15,9 +15,11 @@ export class PastPage {
     this.root = root;
   }
 
-  /** `id` is of the one call that is to be open. */
-  show(bridge, id) {
+  /** `id` is of the one call that is to be open. `comes` says whether the page was another before. */
+  show(bridge, id, comes) {
     if (!bridge) return;
+    const isRead = this.root.querySelector("details[open]") !== null;
+    if (comes && this.built && this.built === bridge.has_history && !isRead) this.#search(); // there may be new ones
     if (this.built !== bridge.has_history) {
       this.built = bridge.has_history;
       if (!this.built) return this.#tellNone();
@@ -132,7 +134,7 @@ export class PastPage {
   #row(call) {
     const row = h("details", { "data-id": call.id },
       h("summary", {}, h("span", {}, moment(new Date(call.started_at))), h("span", {}, clock(call.duration_s)),
-        h("span", {}, call.persona), h("span", { class: "muted" }, call.caller || "unknown"),
+        h("span", {}, call.persona), h("span", { class: "muted" }, who(call.caller)),
         h("span", call.model_failed ? { class: "pill bad" } : {}, OUTCOMES[call.outcome] ?? call.outcome)),
       h("div", { class: "detail" }, h("p", { class: "muted" }, "Reading…")));
     let opened = null;
@@ -164,10 +166,10 @@ export class PastPage {
   }
 
   async #deleteCallerOf(call) {
-    const who = call.caller === HIDDEN ? "Callers who hide their number are all one to the history: the calls of all of them"
+    const whose = call.caller === HIDDEN ? "Callers who hide their number are all one to the history: the calls of all of them"
       : `All calls of this caller (${call.caller})`;
     const meant = await sure({ title: "Delete this caller’s data?", danger: true, yes: "Delete all their calls",
-      text: `${who} go for ever, with transcripts and recordings.` });
+      text: `${whose} go for ever, with transcripts and recordings.` });
     if (meant) await this.#delete(() => ask("/api/history/delete-caller", { call: call.id }), () => this.#search());
   }
 

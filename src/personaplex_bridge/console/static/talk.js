@@ -4,7 +4,12 @@ const BACK_OFF_MS = [500, 1000, 2000, 4000, 8000];
 /** The bridge sends something every 15 s at least. */
 const SILENCE_MS = 40_000;
 
-export class Refused extends Error {}
+/** What the bridge, or the way to it, has refused; its message is a sentence. */
+export class Refused extends Error {
+  constructor(text) {
+    super(`${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`);
+  }
+}
 
 /** Asks for JSON; throws Refused with the bridge's own words. Who isn't logged in goes to do so. */
 export async function ask(path, body, method) {
