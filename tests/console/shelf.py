@@ -66,15 +66,19 @@ async def shelf(folder: Path) -> AsyncIterator[Shelf]:
         await database.close()
 
 
-def record(path: Path) -> None:
+def said(seconds: int) -> bytes:
+    """So much of the caller's speech, over and over, as mu-law."""
+    return (speech() * 100)[: seconds * RATE_HZ]
+
+
+def record(path: Path, seconds: int = SECONDS) -> None:
     """A recording: the caller's speech left, and right the same a second later."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    size, late = SECONDS * RATE_HZ, round(MODEL_BEGINS_S * RATE_HZ)
-    said = (speech() * 10)[:size]
-    file = OpusFile(path)
+    left, late = said(seconds), SILENCE * round(MODEL_BEGINS_S * RATE_HZ)
+    size, file = len(left), OpusFile(path)
     for begin in range(0, size, RATE_HZ):
         part = slice(begin, begin + RATE_HZ)
-        file.write(said[part], (SILENCE * late + said)[:size][part])
+        file.write(left[part], (late + left)[:size][part])
     file.close()
 
 

@@ -13,11 +13,13 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.async_api import Page, expect
 
+from personaplex_bridge.audio import mulaw
 from tests.browser import chromium, page_of
-from tests.console.shelf import MODEL_BEGINS_S, shelf
+from tests.console.shelf import MODEL_BEGINS_S, record, said, shelf
 from tests.console.site import LOCKED, OPEN, TOKEN, Site, site
 from tests.history.makers import CALLER
 
@@ -225,6 +227,28 @@ LAG = (
 """
 )
 """How much later the right side says what the left says."""
+
+
+async def test_a_long_recording_is_drawn_in_its_places(tmp_path: Path) -> None:
+    """It is decoded a minute at a time."""
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        await asyncio.to_thread(kept.recording.unlink)
+        await asyncio.to_thread(record, kept.recording, 150)
+        await page.goto(f"{at.base}/#history/{kept.recorded}")
+        player = page.get_by_role("group", name="Recording")
+        await expect(player).to_have_attribute("data-drawn", "yes")
+        await expect(player.locator(".player-time")).to_have_text("0:00 / 2:30")
+        left = np.array(await page.evaluate(PEAKS + "return [...peaks[0]]; }"))
+    wanted = np.abs(mulaw.decode(said(150)).astype(np.float64)).reshape(-1, 320).max(axis=1) / 32768
+    assert len(left) == len(wanted)
+    for begin in range(0, len(wanted), 750):
+        part = slice(begin, begin + 750)
+        assert np.corrcoef(left[part], wanted[part])[0, 1] > 0.95, f"from {begin / 25} s"
 
 
 async def test_a_callers_calls_are_exported_and_deleted(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ export function openCall(call, actions) {
       ["model server", call.model_server ?? "–"], ["ended", call.ended_reason || "–"], ["call", call.call_sid || "–"]]),
     player?.root ?? h("p", { class: "muted small" }, call.figures?.recording ? "Its recording is gone." : "It was not recorded."),
     timeline.root,
-    turns.length > 1 ? h("div", {}, h("h4", {}, "Answered after"), graph) : null,
+    turns.length > 1 ? h("div", {}, h("h3", {}, "Answered after"), graph) : null,
     h("details", {}, h("summary", {}, "All figures"), figures(call.figures ?? {})),
     h("div", { class: "actions" }, h("a", { class: "button", href: `#history/${call.id}` }, "Link to this call"), actions),
   ];
@@ -81,7 +81,14 @@ class Timeline {
     const now = word && at > 0 ? [word.element, word.element.closest("li")] : [];
     for (const element of this.#current) if (!now.includes(element)) element.classList.remove("now");
     for (const element of now) element.classList.add("now");
+    if (now.length && now[1] !== this.#current[1]) this.#reveal(now[1]);
     this.#current = now;
+  }
+
+  /** Scrolls the timeline, not the page, to a line. */
+  #reveal(line) {
+    const [inner, outer] = [line.getBoundingClientRect(), this.root.getBoundingClientRect()];
+    if (inner.top < outer.top || inner.bottom > outer.bottom) this.root.scrollTop += inner.top - outer.top - outer.height / 3;
   }
 
   #event(event) {
