@@ -110,7 +110,8 @@ def history_paths() -> Json:
             "history", "deleteCaller", "Delete all calls of a caller, and their recordings",
             "Deleted", problems=("400", "404", "409", "413", "415", "503"),
             text="For ever. By `number`, or by one `call` of theirs. Of callers who hide their "
-            "number all are one. A call in progress is kept when it is over: ask again then.",
+            "number all are one. Of a call in progress here nothing more is kept; one at another "
+            "bridge is kept when it is over: ask again then.",
         ))},
         "/api/history/{id}": {
             "parameters": one,

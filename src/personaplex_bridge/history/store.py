@@ -40,7 +40,7 @@ from personaplex_bridge.history.tables import calls, details
 Progress = Callable[[int], None]
 """Is told how many calls are done."""
 
-PAGE, BATCH = 200, 10
+PAGE, BATCH = 2000, 10
 """Calls that are looked for at a time, and those of them that are read at a time: reading takes the
 event loop some 0.1 ms a call, and calls may be in progress on it.
 """

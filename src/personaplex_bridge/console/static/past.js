@@ -175,7 +175,7 @@ export class PastPage {
 
   async #deleteCaller() {
     const number = await sure({ title: "Delete a caller’s data?", danger: true, yes: "Delete all their calls",
-      text: "All calls of this number go for ever, with transcripts and recordings. A call in progress is kept when it is over.",
+      text: "All calls of this number go for ever, with transcripts and recordings.",
       field: { label: "The caller’s whole number", type: "tel", placeholder: "+15550100" } });
     if (number) await this.#delete(() => ask("/api/history/delete-caller", { number }), () => this.#search());
   }
