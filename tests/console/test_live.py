@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import orjson
 from hypothesis import given
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from personaplex_bridge.console.ended import MAX_ENDED, EndedCalls
 from personaplex_bridge.console.live import words_after
 from personaplex_bridge.console.watching import MAX_MISSED, MAX_WAITING, Event, Watcher
-from personaplex_bridge.record import CallRecord, EndedBy, Ending, Word
+from personaplex_bridge.record import CallRecord, EndedBy, Ending, Failure, Word
+from tests.console.site import site
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -28,6 +30,30 @@ def test_the_same_word_twice_is_two_words() -> None:
     record = CallRecord()
     record.words.extend([Word(1.0, "no"), Word(1.0, "no")])
     assert len(words_after(record, record.words[0])) == 1
+
+
+async def test_marks_are_what_has_happened() -> None:
+    async with site() as at, at.call() as calling:
+
+        async def marks() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = (await at.ask(f"/api/calls/{calling.sid}"))[1]["marks"]
+            return found
+
+        async with asyncio.timeout(30):
+            while not any(mark["kind"] == "turn" for mark in await marks()):
+                await asyncio.sleep(0.1)
+        (session,) = at.bridge.sessions
+        session.record.failures.append(Failure(1.0, "code 1011", None, "ModelClosed"))
+        assert "recovered" not in [mark["kind"] for mark in await marks()]
+        session.record.failures[-1] = Failure(1.0, "code 1011", 0.5, "ModelClosed")
+        found = await marks()
+    times = [mark["at_s"] for mark in found]
+    assert times == sorted(times)
+    by_kind = {mark["kind"]: mark for mark in found}
+    assert {"ready", "first-audio", "turn", "failure", "recovered"} <= set(by_kind)
+    assert by_kind["failure"]["detail"] == "ModelClosed"
+    assert by_kind["turn"]["detail"].startswith("answered after ")
+    assert 0 < by_kind["turn"]["at_s"] < 30
 
 
 def test_endings_are_bounded() -> None:

@@ -7,9 +7,11 @@ beside a reference to its latest media.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, takewhile
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -80,7 +82,9 @@ class CallView:
     marks: tuple[EventMark, ...]
 
 
-def view(session: BridgeSession, server: int | None, now_s: float) -> CallView:
+def view(
+    session: BridgeSession, server: int | None, marks: tuple[EventMark, ...], now_s: float
+) -> CallView:
     """The call as it is at `now_s`, on the session's clock. `server` is known elsewhere."""
     record, hearing, speaking = session.record, session.hearing, session.speaking
     delays = session.turn_delays_s
@@ -105,7 +109,7 @@ def view(session: BridgeSession, server: int | None, now_s: float) -> CallView:
         failures=len(record.failures),
         keys=len(record.keys),
         gaps=speaking.playout.counts.gaps,
-        marks=_marks(session),
+        marks=marks,
     )
 
 
@@ -135,6 +139,32 @@ def _level_db(media: Iterable[bytes], age_s: float) -> float:
     samples = decode(joined).astype(np.float32)
     power = float(np.dot(samples, samples)) / len(samples) / _FULL_SCALE**2
     return SILENT_DB if power <= 0 else round(max(SILENT_DB, 10 * math.log10(power)), 1)
+
+
+class Timelines:
+    """The marks of calls, made anew only when something has happened in them."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[BridgeSession, _Known] = WeakKeyDictionary()
+
+    def of(self, session: BridgeSession) -> tuple[EventMark, ...]:
+        """A call's."""
+        state = _marks_state(session)
+        known = self._known.get(session)
+        if known is None or known[0] != state:
+            known = self._known[session] = state, _marks(session)
+        return known[1]
+
+
+_Known: TypeAlias = tuple[tuple[object, ...], tuple[EventMark, ...]]
+
+
+def _marks_state(session: BridgeSession) -> tuple[object, ...]:
+    """As long as this is the same, so are the marks."""
+    record, delays = session.record, session.turn_delays_s
+    kept: tuple[Sequence[object], ...] = (delays, record.barge_ins, record.failures)
+    latest = [(len(some), some[-1] if some else None) for some in kept]
+    return record.handshake_s, record.first_audio_s, *latest
 
 
 def _marks(session: BridgeSession) -> tuple[EventMark, ...]:

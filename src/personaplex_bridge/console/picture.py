@@ -10,7 +10,7 @@ from personaplex_bridge import __version__
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.console.ended import EndedCall, EndedCalls
-from personaplex_bridge.console.live import CallView, sid_of, view, words_after
+from personaplex_bridge.console.live import CallView, Timelines, sid_of, view, words_after
 from personaplex_bridge.pool.pool import ServerReport
 from personaplex_bridge.record import CallRecord, Word
 from personaplex_bridge.session import BridgeSession
@@ -93,6 +93,7 @@ class Look:
         self._ended = ended
         self._extras = extras
         self._clock = clock
+        self._timelines = Timelines()
 
     def sessions(self) -> dict[str, BridgeSession]:
         """The calls in progress, by SID."""
@@ -102,7 +103,7 @@ class Look:
         """A call in progress."""
         sid, now_s = session.record.call_sid, self._clock.now()
         server = self._bridge.pool.server_of(sid)
-        return view(session, server, now_s)
+        return view(session, server, self._timelines.of(session), now_s)
 
     def bridge(self) -> BridgeView:
         """The bridge."""
