@@ -26,7 +26,7 @@ const QUIET_DB = -60;
 /** 0 to 1, for a level in dB of full scale. */
 export const loudness = (db) => Math.max(0, Math.min(1, 1 - db / QUIET_DB));
 
-const MARKS = { turn: "text", "barge-in": "warn", failure: "bad", recovered: "good", ready: "line-strong", "first-audio": "line-strong" };
+const MARKS = { turn: "text", "barge-in": "interruption", failure: "bad", recovered: "good", ready: "line-strong", "first-audio": "line-strong" };
 
 /**
  * The last `span` seconds: the caller above the line, the model below. `samples` have at, caller and
