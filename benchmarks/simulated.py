@@ -14,8 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from personaplex_bridge import logs
-from personaplex_bridge.audio.mulaw import FRAME_BYTES
-from personaplex_bridge.audio.playout import loudness
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, loudness
 from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue

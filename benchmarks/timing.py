@@ -18,8 +18,7 @@ import uvloop
 
 from benchmarks.simulated import Outcome, line, simulate
 from personaplex_bridge.audio.files import read_as_mulaw
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, SILENCE
-from personaplex_bridge.audio.playout import loudness
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, SILENCE, loudness
 from personaplex_bridge.clock import SYSTEM_CLOCK, LoopClock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.simulator import virtual_time

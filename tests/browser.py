@@ -6,7 +6,7 @@ Its microphone is a sound file, looped; its speaker is none. Playwright's own br
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -38,7 +38,9 @@ def executable() -> str:
 
 
 @asynccontextmanager
-async def chromium(microphone: Path | None = None) -> AsyncIterator[Browser]:
+async def chromium(
+    microphone: Path | None = None, more_flags: Sequence[str] = ()
+) -> AsyncIterator[Browser]:
     """A browser. `microphone` is a WAV that it hears; without one there is a beeping device, and in
     either case the user is taken to have agreed.
     """
@@ -48,6 +50,7 @@ async def chromium(microphone: Path | None = None) -> AsyncIterator[Browser]:
         "--autoplay-policy=no-user-gesture-required",
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
+        *more_flags,
     ]
     if microphone is not None:
         flags.append(f"--use-file-for-fake-audio-capture={microphone}")

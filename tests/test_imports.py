@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "logs": (set(), set()),
     "signals": (set(), set()),
     "memory": (set(), set()),
+    "loops": (set(), set()),
     "findings": (set(), set()),
     "record": (set(), set()),
     "callers": ({"clock"}, set()),
@@ -46,13 +47,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "speaking": (BASE | WIRE | {"recording.tape"}, set()),
     "accounts": ({"audio", "record", "hearing", "speaking"}, set()),
     "recovery": ({"errors", "personaplex.voices"}, set()),
-    "conversation": (BASE | WIRE | {"logs", "record", "hearing", "speaking"}, set()),
+    "conversation": (BASE | WIRE | {"logs", "loops", "record", "hearing", "speaking"}, set()),
     "session": (
         BASE
         | WIRE
-        | {"accounts", "conversation", "hearing", "logs", "personas", "record", "recording"}
-        | {"recovery"}
-        | {"speaking"},
+        | {"accounts", "conversation", "hearing", "logs", "loops", "personas", "record"}
+        | {"recording", "recovery", "speaking"},
         set(),
     ),
     "pool": (BASE | {"logs", "personaplex"}, set()),
@@ -80,7 +80,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "twilio",
             "personaplex.voices",
         }
-        | {"audio.hold"},
+        | {"audio.format", "audio.hold"},
         {"aiohttp"},
     ),
     "runpod": ({"errors", "values", "reading", "logs"}, {"aiohttp"}),
@@ -103,6 +103,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "phone": (
         BASE
         | {"logs", "personas", "personaplex.voices", "record", "twilio.twiml", "web.browsers"}
+        | {"web.paths", "audio.format"}
         | {"console.access", "console.headers", "console.problems"},
         {"aiohttp", "twilio"},
     ),

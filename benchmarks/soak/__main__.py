@@ -24,13 +24,14 @@ Does anything leak under load and faults, and do other calls notice them?
 
 The bridge runs as shipped, in a process of its own, signatures and one-time tokens included; model
 servers' stand-ins in another, many of them, each taking one call; phones here. Everything stays on
-this machine (127.0.0.1), and ends by itself after twenty minutes or so.
+this machine (127.0.0.1), and ends by itself after twenty-five minutes or so.
 
   warm-up          short calls, then long ones, with every fault; then what the bridge holds at
                    rest is measured
   without faults   short calls, then long ones: what calls are like when nothing goes wrong
   with faults      short calls, then long ones; every tenth call has one of the faults below
   at rest          until nothing is in progress: what the bridge holds is measured again
+  without faults   as before: the machine is not the same all the time
 
 Resident memory, descriptors, sockets and tasks at rest must be back; the calls without a fault must
 be the same in both runs: frames lost, doubled, gaps, problems, and the delay of frames in both
@@ -46,7 +47,7 @@ _EPILOG = (
 examples:
   ./scripts/soak                        the whole: 2,000 short calls, then ten minutes
   ./scripts/soak --quick                a minute and a half, to see that it works
-  ./scripts/soak --long-minutes 120 --baseline-minutes 20
+  ./scripts/soak --long-minutes 120 --baseline-minutes 60
                                         two hours
 
 A busy machine spoils the delays: two cores are enough for 60 calls if nothing else runs.
@@ -108,8 +109,11 @@ def _sizes(options: argparse.Namespace) -> Sizes:
         if value is not None and name in Sizes.__dataclass_fields__
     }
     sizes = replace(QUICK if options.quick else Sizes(), **given)
-    if min(sizes.warm_up_calls, sizes.baseline_calls, sizes.short_calls, sizes.fault_every) < 1:
-        _parser().error("at least one call of each kind")
+    if (
+        min(sizes.warm_up_calls, sizes.baseline_calls // 2, sizes.short_calls, sizes.fault_every)
+        < 1
+    ):
+        _parser().error("at least one call of each kind, two of those without faults")
     if (
         not 1
         <= min(sizes.at_once, sizes.long_at_once)
@@ -122,7 +126,8 @@ def _sizes(options: argparse.Namespace) -> Sizes:
 
 def _told(sizes: Sizes) -> str:
     return (
-        f"without faults {sizes.baseline_calls} short calls, then {sizes.baseline_minutes:g} min; "
+        f"without faults {sizes.baseline_calls} short calls and {sizes.baseline_minutes:g} min of "
+        "long ones, half of it before and half after; "
         f"with faults {sizes.short_calls} short calls at {sizes.at_once} at once, then "
         f"{sizes.long_minutes:g} min at {sizes.long_at_once}; a fault in every "
         f"{sizes.fault_every}. call"

@@ -67,8 +67,10 @@ class Sizes:
     warm_up_minutes: float = 1.0
     """And then of long ones: they hold more than short ones do, and what that leaves between them
     is not given back either."""
-    baseline_calls: int = 400
-    baseline_minutes: float = 3.0
+    baseline_calls: int = 600
+    """Half of the baseline comes before the faults, and half after: what else the machine does
+    changes within half an hour."""
+    baseline_minutes: float = 6.0
     short_calls: int = 2000
     at_once: int = 50
     long_minutes: float = 10.0

@@ -28,11 +28,15 @@ Library = dict[str, Any]
 
 
 class VendorError(Exception):
-    """A library can't be had as it should be; the text says why."""
+    """A library can't be had; the text says why."""
+
+
+class WrongPackage(Exception):
+    """What npm has is not what `vendored.json` says; the text says how."""
 
 
 def main() -> int:
-    """0: done; 1: committed files differ (--check); 2: something can't be fetched."""
+    """0: done; 1: what npm has differs; 2: something can't be fetched."""
     options = _arguments()
     try:
         manifest: dict[str, Library] = json.loads(MANIFEST.read_text("utf-8"))
@@ -42,9 +46,9 @@ def main() -> int:
         if options.check:
             return _compare(wanted)
         _write(manifest, wanted)
-    except VendorError as error:
+    except (VendorError, WrongPackage) as error:
         print(f"vendor: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, WrongPackage) else 2
     return 0
 
 
@@ -52,7 +56,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/vendor",
         description="Fetch the pages' browser libraries from npm's registry.",
-        epilog="exit status: 0 done, 1 files differ (--check), 2 something can't be fetched",
+        epilog="exit status: 0 done, 1 npm has something else, 2 something can't be fetched",
     )
     either = parser.add_mutually_exclusive_group()
     either.add_argument(
@@ -83,7 +87,7 @@ def _fetch(library: Library) -> dict[str, bytes]:
     archive = _packed(named)
     integrity = "sha512-" + base64.b64encode(hashlib.sha512(archive).digest()).decode()
     if library["integrity"] not in (None, integrity):
-        raise VendorError(f"{named} is {integrity}, not {library['integrity']} (vendored.json)")
+        raise WrongPackage(f"{named} is {integrity}, not {library['integrity']} (vendored.json)")
     library["integrity"] = integrity
     with tempfile.TemporaryFile() as file:
         file.write(archive)
@@ -123,7 +127,7 @@ def _packed(named: str) -> bytes:
 
 def _check_licence(library: Library, package: dict[str, Any]) -> None:
     if package.get("license") != library["licence"]:
-        raise VendorError(
+        raise WrongPackage(
             f"{library['package']} is under {package.get('license')!r} now, not "
             f"{library['licence']!r}: read it, then change vendored.json"
         )
@@ -134,10 +138,10 @@ def _read(packed: tarfile.TarFile, path: str) -> bytes:
     try:
         member = packed.getmember(f"package/{path}")
     except KeyError:
-        raise VendorError(f"there is no {path} in the package") from None
+        raise WrongPackage(f"there is no {path} in the package") from None
     file = packed.extractfile(member)
     if file is None or member.size > MAX_FILE_BYTES:
-        raise VendorError(f"{path} is no file of at most {MAX_FILE_BYTES} bytes")
+        raise WrongPackage(f"{path} is no file of at most {MAX_FILE_BYTES} bytes")
     return file.read()
 
 

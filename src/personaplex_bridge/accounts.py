@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from personaplex_bridge.audio.lag import LagMeter
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS
+from personaplex_bridge.audio.mulaw import FRAME_MS
 from personaplex_bridge.hearing import Hearing
 from personaplex_bridge.record import CallRecord, Lag
 from personaplex_bridge.speaking import Speaking
@@ -14,7 +14,7 @@ from personaplex_bridge.speaking import Speaking
 def count_uplink(record: CallRecord, hearing: Hearing) -> None:
     """What became of the caller's audio."""
     audio, transcoders = hearing.audio, hearing.transcoders
-    record.caller_frames = audio.received_bytes // FRAME_BYTES
+    record.caller_frames = audio.received_bytes // audio.format.frame_bytes
     record.filled_frames = audio.time.filled
     record.doubled_frames = audio.time.doubled
     record.shortened_frames = audio.backlog.shortened

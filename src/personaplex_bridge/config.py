@@ -211,7 +211,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         lease_ttl_s=get("LEASE_TTL", values.seconds(2, 300), defaults.lease_ttl_s),
         when_busy=get("WHEN_BUSY", values.choice(WHEN_BUSY), defaults.when_busy),
         fallback=get("FALLBACK", values.choice(FALLBACKS), defaults.fallback),
-        forward_to=get("FORWARD_TO", values.phone_number, None),
+        forward_to=get("FORWARD_TO", values.forward_target, None),
         recap=get("RECAP", values.flag, defaults.recap),
         queue_limit=get("QUEUE_LIMIT", values.integer(1, 1000), defaults.queue_limit),
         queue_timeout_s=get("QUEUE_TIMEOUT", values.seconds(5, 14_400), defaults.queue_timeout_s),

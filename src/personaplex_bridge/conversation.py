@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -14,6 +13,7 @@ from personaplex_bridge.clock import Clock
 from personaplex_bridge.errors import ModelError
 from personaplex_bridge.hearing import Hearing
 from personaplex_bridge.logs import Log
+from personaplex_bridge.loops import LoopGroup
 from personaplex_bridge.personaplex.messages import Audio, Message, ServerError, Text
 from personaplex_bridge.personaplex.text import WordJoiner
 from personaplex_bridge.personaplex.voices import Role
@@ -93,7 +93,7 @@ class Conversation:
         `when_quiet` is called again and again while nothing comes from Twilio.
         """
         try:
-            async with asyncio.TaskGroup() as group:
+            async with LoopGroup() as group:
                 group.create_task(self._hearing.send(line), name="uplink")
                 group.create_task(self._hearing.keep_time(when_quiet), name="keep-time")
                 group.create_task(self._hear_model(line), name="hear-model")

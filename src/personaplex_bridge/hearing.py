@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from personaplex_bridge.audio.caller_audio import FRAMES_PER_STEP, MODEL_FRAME_MS, CallerAudio
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.audio.gate import NoiseGate
 from personaplex_bridge.audio.in_flight import InFlight
 from personaplex_bridge.audio.mulaw import FRAME_MS
@@ -40,15 +41,20 @@ class Hearing:
     waits in a backlog bounded by media time. Before the handshake that keeps the latest words.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, audio_format: AudioFormat = TELEPHONE
+    ) -> None:
         mode = settings.noise_gate
         self.audio = CallerAudio(
             VoiceDetector() if mode == "off" else VoiceDetector(mode),
             None if mode == "off" else NoiseGate(),
             settings.uplink_backlog_ms,
             settings.lag_target_ms,
+            audio_format,
         )
-        self._make_transcoder = partial(make_uplink, settings.transcoder, settings.packets_per_page)
+        self._make_transcoder = partial(
+            make_uplink, settings.transcoder, settings.packets_per_page, audio_format
+        )
         self.transcoders = [self._make_transcoder()]
         """One for each line to a model that the call has had; the last is in use."""
         self.first_sent_s: float | None = None
@@ -58,7 +64,7 @@ class Hearing:
         self.heard_s = clock.now()
         """When media came last."""
         self.latest: deque[bytes] = deque(maxlen=KEPT_MEDIA)
-        """The payloads of the latest media, mu-law: for who looks at the level."""
+        """The payloads of the latest media: for who looks at the level."""
         self._due = asyncio.Event()
 
     @property
@@ -85,11 +91,11 @@ class Hearing:
         self._in_flight = InFlight()
         self.audio.unsettle()
 
-    def hear(self, timestamp_ms: int, mulaw: bytes, now_s: float) -> list[bool]:
-        """Take Twilio's media; for each new 20 ms frame, whether there is voice in it."""
+    def hear(self, timestamp_ms: int, media: bytes, now_s: float) -> list[bool]:
+        """Take the phone's media; for each new 20 ms frame, whether there is voice in it."""
         self.heard_s = now_s
-        self.latest.append(mulaw)
-        voiced = self.audio.receive(timestamp_ms, mulaw)
+        self.latest.append(media)
+        voiced = self.audio.receive(timestamp_ms, media)
         self._see_what_is_due()
         return voiced
 

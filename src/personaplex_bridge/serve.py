@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from personaplex_bridge import logs, signals
 from personaplex_bridge.audio.hold import hold_sound
-from personaplex_bridge.audio.ringback import waiting_sound
+from personaplex_bridge.audio.ringback import waiting_sounds
 from personaplex_bridge.callers import Callers
 from personaplex_bridge.config import Settings
 from personaplex_bridge.console.past import PastCalls
@@ -21,6 +21,7 @@ from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.phone.routes import Phone
 from personaplex_bridge.phone.softphone import SoftphoneSettings
+from personaplex_bridge.phone.softphone_page import SoftphonePage
 from personaplex_bridge.pool import make_pool, open_leases
 from personaplex_bridge.recording.recorder import Recorder
 from personaplex_bridge.telemetry import telemetry
@@ -87,7 +88,7 @@ async def running(
     persona = catalogue.get(settings.persona)
     if persona.experimental:
         _log.warning("persona %s is experimental: see docs/personas.md", settings.persona)
-    sound, hold = waiting_sound(settings.ringback), hold_sound(settings.hold_sound)
+    sounds, hold = waiting_sounds(settings.ringback), hold_sound(settings.hold_sound)
     async with contextlib.AsyncExitStack() as stack:
         servers = settings.servers
         if not servers:
@@ -110,17 +111,19 @@ async def running(
             settings,
             catalogue,
             pool,
-            waiting_sound=sound,
+            waiting_sounds=sounds,
             hold_sound=hold,
             callers=callers,
             observers=observers,
             recorder=recorder,
+            app_sid=softphone.app_sid,
         )
         app = bridge.application()
         watch.add_to(app, bridge)
         if console.access.is_there:
             calls, guard = bridge.browser_calls, console.access
             Phone(guard, calls, bridge, catalogue, settings, softphone).add_to(app)
+            SoftphonePage(guard, settings, softphone).add_to(app)
             Vendored().add_to(app)
         console.add_to(app, bridge, past)
         site = hosted(app, settings.host, settings.port, settings.max_header_bytes)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from personaplex_bridge.accounts import count_downlink, count_uplink
 from personaplex_bridge.audio.barge_in import CERTAIN_MS, BargeIn, Verdict
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.audio.mulaw import FRAME_MS
 from personaplex_bridge.audio.turns import Turns
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
@@ -18,6 +19,7 @@ from personaplex_bridge.conversation import Connect, Conversation, ModelLine
 from personaplex_bridge.errors import HandshakeTimeout, ModelBusy, ModelError, StreamError
 from personaplex_bridge.hearing import Hearing
 from personaplex_bridge.logs import Log
+from personaplex_bridge.loops import LoopGroup
 from personaplex_bridge.personaplex.voices import Role
 from personaplex_bridge.personas import Choice
 from personaplex_bridge.record import CallRecord, EndedBy, Ending, Failure, Interruption
@@ -70,8 +72,11 @@ class BridgeSession:
         on_begin: OnBegin = lambda _record: None,
         waiting_sound: bytes | None = None,
         begin_recording: Record | None = None,
+        audio_format: AudioFormat = TELEPHONE,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self.audio_format = audio_format
+        """Of the media, both ways; `stream`, `waiting_sound` and the recording have the same."""
         self.record = CallRecord()
         self._on_begin = on_begin
         self._stream = stream
@@ -84,8 +89,8 @@ class BridgeSession:
         self._log = log
         self._clock = clock
         self._began_s = self._opened_s = clock.now()
-        self._hearing = Hearing(settings, clock)
-        self._speaking = Speaking(settings, stream, clock)
+        self._hearing = Hearing(settings, clock, audio_format)
+        self._speaking = Speaking(settings, stream, clock, audio_format)
         self._barge_in = BargeIn() if settings.barge_in else None
         self._turns = Turns()
         self._is_ready = asyncio.Event()
@@ -152,7 +157,7 @@ class BridgeSession:
         try:
             start = await self._stream.start(self._settings.start_timeout_s)
             choice = self._open_record(start)
-            async with asyncio.TaskGroup() as group:
+            async with LoopGroup() as group:
                 group.create_task(self._hear_caller(), name="hear-caller")
                 group.create_task(self._watch_caller(), name="watch-caller")
                 group.create_task(self._limit_length(), name="limit-length")
@@ -181,7 +186,7 @@ class BridgeSession:
 
     async def _hear_caller(self) -> None:
         """Twilio socket to backlog. Never waits for the model."""
-        record, pace = self.record, Pace(self._opened_s)
+        record, pace = self.record, Pace(self._opened_s, self.audio_format.bytes_per_s)
         while (event := await self._stream.receive()) is not None:
             size = len(event.payload) if isinstance(event, Media) else 0
             pace.note(size, self._clock.now())
@@ -273,7 +278,10 @@ class BridgeSession:
             pause_s = recovery.pause_s(error, self._clock.now())
             self._note_loss(error, recovery.recoveries)
             if pause_s is None:
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # it keeps this frame
             await self._clock.sleep_until(self._clock.now() + pause_s)
             if self._settings.recap and self.record.words:
                 role = with_recap(own_role, (word.text for word in self.record.words))
@@ -281,7 +289,7 @@ class BridgeSession:
     async def _converse(self, role: Role, recovery: Recovery) -> ModelError:
         """From connecting to the failure of the line, which is returned."""
         try:
-            async with AsyncExitStack() as stack:
+            async with contextlib.AsyncExitStack() as stack:
                 line = await self._get_line(stack, role, recovery.attempt_s)
                 self.record.model_server = line.server
                 self._note_line()
@@ -289,21 +297,24 @@ class BridgeSession:
                 await self._conversation().run(line, self._let_play)
         except* ModelError as group:
             error = _first(group)
-        assert isinstance(error, ModelError)  # noqa: S101 - a line ends by an exception only
-        return error
+        try:
+            assert isinstance(error, ModelError)  # noqa: S101 - a line ends by an exception only
+            return error
+        finally:
+            del error  # it may keep this frame
 
     async def _get_line(
-        self, stack: AsyncExitStack, role: Role, within_s: float | None
+        self, stack: contextlib.AsyncExitStack, role: Role, within_s: float | None
     ) -> ModelLine:
         """A line that is ready. `within_s` is for the caller's patience; the pool has deadlines of
         its own.
         """
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 connecting = self._connect(self.record.call_sid, role)
                 return await stack.enter_async_context(connecting)
-        except TimeoutError:
-            raise HandshakeTimeout(f"no handshake within {within_s:g} s") from None
+        # Out here it has no context: a TimeoutError keeps its task, and that the error it ends by.
+        raise HandshakeTimeout(f"no handshake within {within_s:g} s")
 
     def _conversation(self) -> Conversation:
         return Conversation(

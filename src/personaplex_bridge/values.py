@@ -213,6 +213,16 @@ def phone_number(value: str) -> str:
     return value
 
 
+def forward_target(value: str) -> str:
+    """A number in E.164 form, a SIP address, or a client of Twilio's Voice SDK."""
+    if re.fullmatch(r"client:[A-Za-z0-9_]{1,121}", value, re.ASCII):
+        return value
+    try:
+        return phone_number(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or a softphone such as client:ann") from None
+
+
 def existing_file(value: str) -> Path:
     """The path of a file."""
     allowed = "the path of a file that exists"

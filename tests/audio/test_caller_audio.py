@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.caller_audio import (
     FRAMES_PER_STEP,
-    SILENT_STEP,
     STANDING_MS,
     STANDING_S,
     CallerAudio,
@@ -17,6 +16,7 @@ from personaplex_bridge.audio.caller_audio import (
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, Pcm
 
 VOICE, HUM, QUIET = b"\x10", b"\x70", b"\xff"
+SILENT_STEP = QUIET * FRAME_BYTES * FRAMES_PER_STEP
 TARGET_MS = 200
 
 

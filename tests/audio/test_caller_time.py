@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplex_bridge.audio.caller_time import MAX_FILL_MS, RESTART_MS, CallerTime
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS
+from personaplex_bridge.audio.mulaw import FRAME_MS
 
 MAX_FILL = MAX_FILL_MS // FRAME_MS
 
 
 def placed(time: CallerTime, *timestamps_ms: int) -> list[int | None]:
-    return [time.place(timestamp_ms, FRAME_BYTES) for timestamp_ms in timestamps_ms]
+    return [time.place(timestamp_ms, FRAME_MS) for timestamp_ms in timestamps_ms]
 
 
 def test_messages_in_time_need_nothing() -> None:
@@ -69,9 +69,9 @@ def test_messages_of_any_size_count_by_their_length(sizes: list[int]) -> None:
     time = CallerTime()
     at_ms = 0.0
     for size in sizes * 20:
-        assert time.place(int(at_ms), size) == 0
+        assert time.place(int(at_ms), size / 8) == 0
         at_ms += size / 8
-    assert time.place(int(at_ms) + 40, FRAME_BYTES) == 2
+    assert time.place(int(at_ms) + 40, FRAME_MS) == 2
 
 
 def test_small_errors_of_timestamps_do_not_add_up() -> None:
@@ -125,7 +125,7 @@ def test_media_time_stays_within_a_frame_of_phone_time(fates: list[tuple[str, in
         for _ in range({"lost": 0, "twice": 2}.get(fate, 1)):
             if first is None:
                 first = latest = number
-            missing = time.place(number * FRAME_MS + error_ms, FRAME_BYTES)
+            missing = time.place(number * FRAME_MS + error_ms, FRAME_MS)
             latest = max(latest, number)
             if missing is not None:
                 media_frames += missing + 1

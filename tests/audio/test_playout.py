@@ -7,16 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaplex_bridge.audio.mulaw import ENCODE_TABLE, FRAME_BYTES, FRAME_MS, SILENT_FRAME
+from personaplex_bridge.audio.mulaw import (
+    ENCODE_TABLE,
+    FRAME_BYTES,
+    FRAME_MS,
+    QUIET,
+    SILENT_FRAME,
+    loudness,
+)
 from personaplex_bridge.audio.phone_buffer import MARK_EVERY_MS
 from personaplex_bridge.audio.playout import (
     CHUNK_FRAMES,
     KEPT_PAUSE_FRAMES,
     LEAD_MS,
-    QUIET,
     TAIL_FRAMES,
     Playout,
-    loudness,
 )
 
 STEP_MS = CHUNK_FRAMES * FRAME_MS

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENT_FRAME
-from personaplex_bridge.audio.playout import loudness
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENT_FRAME, loudness
 from personaplex_bridge.audio.ringback import ringback
 from personaplex_bridge.audio.tones import recovery_chime
 

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
-from aiohttp import ClientWebSocketResponse, WSMsgType
+from aiohttp import ClientWebSocketResponse, WSMsgType, web
 from websockets.asyncio.server import ServerConnection, serve
 
+from personaplex_bridge.audio import ringback as ringing
 from personaplex_bridge.audio.files import read_as_mulaw
+from personaplex_bridge.audio.format import TELEPHONE
 from personaplex_bridge.audio.ogg import OggWriter
 from personaplex_bridge.audio.oggopus import opus_head, opus_tags
 from personaplex_bridge.callers import Callers
@@ -27,11 +29,14 @@ from personaplex_bridge.clock import Clock, LoopClock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.observing import Observer
 from personaplex_bridge.personas import Catalogue, load_catalogue
+from personaplex_bridge.phone.routes import Phone
 from personaplex_bridge.pool import ModelPool, make_pool
 from personaplex_bridge.record import CallRecord
 from personaplex_bridge.recording.recorder import Recorder
+from personaplex_bridge.serve import NO_SOFTPHONE
 from personaplex_bridge.simulator import behaviours
 from personaplex_bridge.simulator.account import TwilioAccount
+from personaplex_bridge.simulator.browser import BrowserPhone
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.simulator.report import PhoneReport
@@ -84,6 +89,18 @@ class Line:
         plan = dataclasses.replace(plan, webhook_url=self.webhook)
         return await PhoneCall(plan, clock, self.account).run()
 
+    async def browser_call(self, plan: CallPlan) -> PhoneReport:
+        """A whole call as the page makes it; the bridge must have a phone."""
+        plan = dataclasses.replace(plan, webhook_url=self.webhook)
+        return await BrowserPhone(plan, CLOCK).run()
+
+
+class _Anybody:
+    """Lets everybody use the phone."""
+
+    def check(self, request: web.Request) -> None:
+        del request
+
 
 @asynccontextmanager
 async def bridge_to(
@@ -96,13 +113,18 @@ async def bridge_to(
     callers: Callers | None = None,
     observers: Sequence[Observer] = (),
     watched: bool = False,
+    has_phone: bool = False,
 ) -> AsyncIterator[Line]:
     """A bridge to the model servers at a URL or several; without WARM_LINES no line is warm. If
-    `watched`, with the metrics and traces that the settings want.
+    `watched`, with the metrics and traces that the settings want; with the phone in the browser, if
+    it `has_phone`, for anybody.
     """
     settings = settings or COLD
     catalogue = catalogue or load_catalogue()
     records: asyncio.Queue[CallRecord] = asyncio.Queue()
+    waiting_sounds = {TELEPHONE: waiting_sound} if waiting_sound else {}
+    if has_phone:
+        waiting_sounds |= ringing.waiting_sounds(settings.ringback)
     servers = [server] if isinstance(server, str) else server
     pool = make_pool(
         dataclasses.replace(settings, personaplex_tls_verify=False),
@@ -117,7 +139,7 @@ async def bridge_to(
             pool,
             records.put_nowait,
             observers=[*observers, *(watch.observers if watch else ())],
-            waiting_sound=waiting_sound,
+            waiting_sounds=waiting_sounds,
             callers=callers,
             recorder=recorder,
             clock=clock,
@@ -125,6 +147,9 @@ async def bridge_to(
         app = bridge.application()
         if watch is not None:
             watch.add_to(app, bridge)
+        if has_phone:
+            calls = bridge.browser_calls
+            Phone(_Anybody(), calls, bridge, catalogue, settings, NO_SOFTPHONE).add_to(app)
         async with hosted(app, HOST, 0, settings.max_header_bytes) as port:
             yield Line(port, bridge, pool, records)
 

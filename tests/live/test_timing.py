@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from personaplex_bridge.audio.mulaw import FRAME_BYTES
+from personaplex_bridge.audio.format import TELEPHONE
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, loudness
 from personaplex_bridge.audio.ogg import OggWriter
 from personaplex_bridge.audio.oggopus import opus_head, opus_tags
-from personaplex_bridge.audio.playout import loudness
 from personaplex_bridge.audio.ringback import ringback
 from personaplex_bridge.clock import LoopClock
 from personaplex_bridge.config import Settings
@@ -70,8 +70,9 @@ async def bridge(
     """A bridge's webhook, and the records of its calls."""
     catalogue, records = load_catalogue(), list[CallRecord]()
     pool = make_pool(settings, [ServerAddress(url)], catalogue.get(settings.persona).role)
+    rings = {TELEPHONE: ring} if ring else {}
     app = Bridge(
-        settings, catalogue, pool, records.append, waiting_sound=ring, clock=LoopClock()
+        settings, catalogue, pool, records.append, waiting_sounds=rings, clock=LoopClock()
     ).application()
     async with hosted(app, HOST, 0) as port:
         if settings.warm_lines:

@@ -123,6 +123,7 @@ def start(granted: Mapping[str, Any], **changed: Any) -> str:
         granted["stream_sid"],
         changed.get("call_sid", granted["call_sid"]),
         granted["account_sid"],
+        media_format=changed.get("media_format", inbound.MediaFormat()),
         custom_parameters=changed.get("parameters", granted["parameters"]),
     )
     return inbound.serialize(event)

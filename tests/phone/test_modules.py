@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from playwright._impl._driver import compute_driver_executable
 
-from personaplex_bridge.audio import mulaw
+from personaplex_bridge.audio import l16, mulaw
 
 TESTS = Path(__file__).with_name("modules.test.mjs")
 
@@ -22,6 +22,7 @@ def test_the_modules() -> None:
     expected = {
         "decoded": mulaw.decode(bytes(range(256))).tolist(),
         "encoded": base64.b64encode(mulaw.encode(samples)).decode(),
+        "l16": base64.b64encode(l16.encode(samples[::85])).decode(),
     }
     ran = subprocess.run(
         [shutil.which("node") or compute_driver_executable()[0], "--test", str(TESTS)],

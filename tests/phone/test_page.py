@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
+import soxr
 from playwright.async_api import Page, Route, expect
 
 from personaplex_bridge.audio import mulaw
+from personaplex_bridge.audio.format import HD
 from personaplex_bridge.audio.mulaw import Pcm
 from personaplex_bridge.config import Settings
 from personaplex_bridge.phone.routes import CALLS_PATH, PAGE_PATH
@@ -22,6 +24,7 @@ from personaplex_bridge.simulator.model import ModelOptions
 from tests.browser import chromium, page_of
 from tests.live.harness import until
 from tests.phone.scene import SETTINGS, SIGNED, Site, said, site
+from tests.sound import band_db, wide_speech
 
 PATIENCE_S = 30.0
 SAID_S = 4.0
@@ -30,10 +33,15 @@ RATE_HZ = 48_000
 
 @asynccontextmanager
 async def phone(
-    tmp_path: Path, settings: Settings = SETTINGS, options: ModelOptions | None = None
+    tmp_path: Path,
+    settings: Settings = SETTINGS,
+    options: ModelOptions | None = None,
+    microphone: Pcm | None = None,
 ) -> AsyncIterator[tuple[Site, Page]]:
-    """A bridge, and its phone in a browser that hears somebody speak and fall silent."""
-    spoken = write_microphone(tmp_path / "microphone.wav")
+    """A bridge, and its phone in a browser that hears somebody speak and fall silent; or what is
+    given, at 48 kHz.
+    """
+    spoken = write_microphone(tmp_path / "microphone.wav", microphone)
     async with (
         site(settings, options) as here,
         chromium(spoken) as browser,
@@ -44,12 +52,13 @@ async def phone(
         yield here, page
 
 
-def write_microphone(path: Path) -> Path:
+def write_microphone(path: Path, pcm: Pcm | None = None) -> Path:
     """A second of silence, some seconds of speech, and a minute of silence; the browser repeats
     that.
     """
-    pcm = mulaw.decode(said(SAID_S))
-    pcm = np.repeat(pcm, RATE_HZ // 8000)  # its images are above the telephone's band
+    if pcm is None:
+        # Its images are above the telephone's band.
+        pcm = np.repeat(mulaw.decode(said(SAID_S)), RATE_HZ // 8000)
     sound = np.concatenate([np.zeros(RATE_HZ), pcm, np.zeros(60 * RATE_HZ)]).astype("<i2")
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
@@ -59,13 +68,13 @@ def write_microphone(path: Path) -> Path:
     return path
 
 
-async def save(page: Page, path: Path) -> tuple[Pcm, Pcm]:
+async def save(page: Page, path: Path, rate_hz: int = 8000) -> tuple[Pcm, Pcm]:
     """The page's own recording of its call: the caller's side and the model's."""
     async with page.expect_download() as download:
         await page.get_by_role("button", name="Save recording").click()
     await (await download.value).save_as(path)
     with wave.open(str(path)) as file:
-        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, 8000)
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, rate_hz)
         both = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
     return both[:, 0].copy(), both[:, 1].copy()
 
@@ -97,6 +106,44 @@ async def test_a_conversation(tmp_path: Path) -> None:
     assert np.median(found) > 0.9, found
     # What was said is what the microphone's file holds, after the browser's own clean-up of it.
     assert find_speech(said(SAID_S), mulaw.encode(spoken))[1].correlation > 0.5
+
+
+async def test_a_conversation_in_hd(tmp_path: Path) -> None:
+    """What is said above the telephone's band is heard, and comes back."""
+    echo = ModelOptions("echo", prompt_ms=100)
+    async with phone(tmp_path, SIGNED, echo, wide_speech(SAID_S, RATE_HZ)) as (here, page):
+        await page.get_by_role("switch", name="HD").check()
+        await page.get_by_role("button", name="Call").click()
+        record = await here.record()
+        await expect(page.get_by_text("in HD")).to_be_visible()
+        await page.wait_for_timeout(1000 * (SAID_S + 2))
+        await page.get_by_role("button", name="5", exact=True).click()
+        await until(lambda: record.keys == "5", PATIENCE_S)
+        await page.get_by_role("button", name="Hang up").click()
+        await until(lambda: record.ending is not None, PATIENCE_S)
+        assert not record.bad_messages
+        spoken, heard = await save(page, tmp_path / "call.wav", HD.rate_hz)
+
+    assert record.caller_frames * 480 == len(spoken)
+    # The stand-in's encoder keeps the form of the wave in the lower part of the band alone.
+    low, echoed = (soxr.resample(side.astype(float), HD.rate_hz, 8000) for side in (spoken, heard))
+    asked, answered = (mulaw.encode(np.asarray(side, np.int16)) for side in (low, echoed))
+    matches = find_speech(asked, answered, within_s=2)
+    # A busy machine may shift a part of it by a frame.
+    assert max(match.correlation for match in matches) > 0.7, matches
+    wanted = wide_speech(SAID_S)
+    for side in (spoken, heard):
+        # The browser's own clean-up of the microphone changes it, too.
+        level = band_db(side, HD.rate_hz, 4000, 9000)
+        assert level > band_db(wanted, HD.rate_hz, 4000, 9000) - 6
+
+
+async def test_the_address_may_ask_for_hd(tmp_path: Path) -> None:
+    async with phone(tmp_path) as (here, page):
+        for sound, is_on in (("hd", True), ("telephone", False), ("other", False)):
+            await page.goto("about:blank")
+            await page.goto(here.base + PAGE_PATH + f"#sound={sound}")
+            await expect(page.get_by_role("switch", name="HD")).to_be_checked(checked=is_on)
 
 
 async def test_the_end_arrives(tmp_path: Path) -> None:

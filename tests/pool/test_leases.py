@@ -82,7 +82,7 @@ async def test_nothing_here_is_ever_lost() -> None:
     await asyncio.sleep(1e6)
     lease.check()
     told = []
-    lease.on_change = lambda: told.append(True)
+    lease.on_change = lambda _lease: told.append(True)
     lease.lose()
     assert lease.is_lost
     assert told == [True]

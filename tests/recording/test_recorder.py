@@ -15,6 +15,7 @@ import soundfile
 import soxr
 
 from personaplex_bridge.audio import mulaw
+from personaplex_bridge.audio.format import FORMATS, AudioFormat
 from personaplex_bridge.audio.ringback import waiting_sound
 from personaplex_bridge.errors import ConfigError
 from personaplex_bridge.recording.opusfile import OpusFile
@@ -65,12 +66,17 @@ def test_to_the_sample(tmp_path: Path, samples: int) -> None:
 
 
 @pytest.mark.skipif(shutil.which("opusdec") is None, reason="opus-tools isn't installed")
-def test_opus_tools_find_nothing_wrong(tmp_path: Path) -> None:
+@pytest.mark.parametrize("audio_format", FORMATS.values(), ids=FORMATS)
+def test_opus_tools_find_nothing_wrong(tmp_path: Path, audio_format: AudioFormat) -> None:
+    """Not even where both sides are noise, which takes more bytes than libogg puts on a page."""
     path = tmp_path / "call.opus"
-    file = OpusFile(path)
-    for _ in range(12):
-        file.write(speech()[:8000], speech()[8000:16000])
+    file = OpusFile(path, audio_format)
+    noise = np.random.default_rng(1).normal(0, 6000, 2 * audio_format.rate_hz).astype(np.int16)
+    for loudness in (1.0, 0.01) * 6:
+        left, right = np.split((noise * loudness).astype(np.int16), 2)
+        file.write(audio_format.encode(left), audio_format.encode(right))
     file.close()
+    assert soundfile.info(path).duration == 12.0
     told = subprocess.run(["opusinfo", path], capture_output=True, text=True, check=True)
     assert "Channels: 2" in told.stdout
     assert "Playback length: 0m:12.000s" in told.stdout

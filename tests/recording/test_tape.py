@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from personaplex_bridge.audio.format import HD
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, SILENCE, SILENT_FRAME
 from personaplex_bridge.recording.tape import MAX_HELD_MS, PART_MS, Tape
 
@@ -148,3 +149,25 @@ def test_whatever_comes_it_is_bounded_and_both_sides_are_of_one_length(
         for track in (tape._caller, tape._agent):
             assert len(track._bytes) <= MAX_HELD_MS * MS
     assert not any(kept)
+
+
+@given(st.lists(st.floats(0, 90), min_size=1, max_size=60))
+def test_samples_of_two_bytes_stay_whole_wherever_they_are_put(waits_ms: list[float]) -> None:
+    left, right = bytearray(), bytearray()
+
+    def keep(caller: bytes, agent: bytes) -> None:
+        left.extend(caller)
+        right.extend(agent)
+
+    tape = Tape(keep, HD)
+    caller, agent = b"\x01\x02" * 480, b"\x03\x04" * 480
+    for number, wait_ms in enumerate(waits_ms):
+        now_s = START_S + number * 0.02 + wait_ms / 7000
+        tape.hear(number * 20, caller, now_s)
+        tape.play(agent, wait_ms, now_s)
+        if number % 20 == 19:
+            tape.clear(now_s)
+    tape.finish(START_S + 10)
+    assert len(left) == len(right)
+    assert bytes(left).startswith(caller * len(waits_ms))
+    assert set(zip(right[::2], right[1::2], strict=True)) <= {(0, 0), (3, 4)}

@@ -234,7 +234,7 @@ async def test_a_caller_gets_what_another_bridge_keeps_warm(redis: RedisServer) 
     async with bridge(redis) as one, bridge(redis) as other:
         warm = await taken(one, A, warm=True)
         changed = asyncio.Event()
-        warm.on_change = changed.set
+        warm.on_change = lambda _lease: changed.set()
         assert await take(other, A, call="CA1") is Refused.COMING
         async with asyncio.timeout(5):
             await changed.wait()
@@ -302,7 +302,7 @@ async def test_a_revived_bridge_does_not_renew_what_another_has(redis: RedisServ
         second = await free_again(other, A)
         lease._lost, lease.deadline_s = False, float("inf")  # as if it had noticed nothing
         told = []
-        lease.on_change = lambda: told.append(True)
+        lease.on_change = lambda _lease: told.append(True)
         await one._renew_all()
         assert lease.is_lost
         assert told == [True]
@@ -413,7 +413,7 @@ async def test_a_lease_is_lost_when_redis_is_away_for_too_long(redis: RedisServe
     async with bridge(redis) as one:
         lease = await taken(one, A)
         lost = asyncio.Event()
-        lease.on_change = lost.set
+        lease.on_change = lambda _lease: lost.set()
         redis.pause()  # it hangs
         try:
             async with asyncio.timeout(10):

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE
-from personaplex_bridge.simulator.playout import MAX_BUFFERED_BYTES, Playout, PlayoutOverflow
+from personaplex_bridge.simulator.playout import MAX_BUFFERED_S, Playout, PlayoutOverflow
 
 SILENT = SILENCE * FRAME_BYTES
+MAX_BUFFERED_BYTES = MAX_BUFFERED_S * 50 * FRAME_BYTES
 
 
 def frame(number: int) -> bytes:
@@ -93,7 +94,7 @@ def test_underruns_are_counted_once_each() -> None:
 
 
 def test_ten_minutes_is_the_bound() -> None:
-    assert MAX_BUFFERED_BYTES == 10 * 60 * 50 * FRAME_BYTES
+    assert MAX_BUFFERED_S == 10 * 60
     playout = Playout()
     playout.add(SILENCE * MAX_BUFFERED_BYTES)
     with pytest.raises(PlayoutOverflow, match="31931"):

@@ -34,3 +34,11 @@ def test_a_flood_of_other_messages_does_not_pass() -> None:
     with pytest.raises(StreamError, match="too fast"):
         pace.note(0, 0.0)
     pace.note(0, 10.0)
+
+
+def test_real_time_is_as_many_bytes_as_the_format_has() -> None:
+    pace = Pace(100.0, 48_000)
+    for _ in range(int(MAX_AHEAD_S * 50)):
+        pace.note(960, 100.0)
+    with pytest.raises(StreamError, match="faster than real time"):
+        pace.note(960, 100.0)

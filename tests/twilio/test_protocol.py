@@ -114,3 +114,37 @@ def test_a_malformed_frame_changes_nothing(state: StreamState) -> None:
     with pytest.raises(MessageError):
         protocol.receive('{"event":"media"')
     assert protocol.state is state
+
+
+HD = MediaFormat("audio/L16", 24_000, 1)
+
+
+def test_a_stream_may_be_made_for_another_format_and_then_takes_no_other() -> None:
+    protocol = StreamProtocol(HD)
+    for found in (MediaFormat(), replace(HD, sample_rate_hz=16_000), replace(HD, channels=2)):
+        with pytest.raises(MessageError, match="must be audio/L16, 24000 Hz") as caught:
+            protocol.receive(serialize(replace(START, media_format=found)))
+        assert caught.value.reason == "bad-format"
+    assert protocol.receive(serialize(replace(START, media_format=HD)))
+
+
+@pytest.mark.parametrize(("size", "is_whole"), [(1, False), (2, True), (959, False), (960, True)])
+def test_samples_of_two_bytes_come_whole(size: int, is_whole: bool) -> None:
+    protocol = StreamProtocol(HD)
+    protocol.receive(serialize(replace(START, media_format=HD)))
+    event = Media(START.stream_sid, 2, 1, 0, b"\x01" * size)
+    if is_whole:
+        assert protocol.receive(serialize(event)) == event
+        return
+    with pytest.raises(MessageError) as caught:
+        protocol.receive(serialize(event))
+    assert caught.value.reason == "split-sample"
+    assert protocol.state is StreamState.STARTED
+
+
+def test_what_a_stranger_calls_a_format_is_told_in_brief() -> None:
+    found = MediaFormat("\n" + "x" * 500)
+    with pytest.raises(MessageError) as caught:
+        StreamProtocol().receive(serialize(replace(START, media_format=found)))
+    assert len(str(caught.value)) < 200
+    assert "\n" not in str(caught.value)

@@ -133,13 +133,14 @@ def test_holding(
         ("+15550100", "Number"),
         ("sip:desk@host.example", "Sip"),
         ("sips:desk@host.example;transport=tls", "Sip"),
+        ("client:ann_1", "Client"),
     ],
 )
 def test_forwarding(to: str, noun: str) -> None:
     root = ET.fromstring(forward(to, ACTION, SORRY))
     assert [verb.tag for verb in root] == ["Say", "Dial"]
     assert root[1].attrib == {"action": ACTION, "timeout": "30", "answerOnBridge": "true"}
-    assert [(child.tag, child.text) for child in root[1]] == [(noun, to)]
+    assert [(child.tag, child.text) for child in root[1]] == [(noun, to.removeprefix("client:"))]
     assert [verb.tag for verb in ET.fromstring(forward(to, ACTION))] == ["Dial"]
 
 

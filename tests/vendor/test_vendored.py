@@ -33,6 +33,14 @@ def test_the_files_are_those_of_the_manifest(library: str) -> None:
         assert hashlib.sha256(content).hexdigest() == origin["sha256"], name
 
 
+def test_their_licences_are_told() -> None:
+    notice = (SCRIPTS.parent / "NOTICE").read_text("utf-8").splitlines()
+    for library in load_libraries().values():
+        assert any(
+            line.startswith(f"{library.package} ") and library.licence in line for line in notice
+        )
+
+
 @pytest.mark.parametrize("arguments", [["--update", "uplot"], ["--update", "left-pad@1"], ["x"]])
 def test_the_script_refuses_what_it_does_not_know(arguments: list[str]) -> None:
     ran = _vendor(*arguments)
@@ -46,7 +54,7 @@ def test_a_changed_package_is_refused(tmp_path: Path) -> None:
     npm.write_text('#!/bin/sh\nfor folder; do :; done\necho no archive > "$folder/x.tgz"\n')
     npm.chmod(0o755)
     ran = _vendor("--check", path=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert ran.returncode == 2
+    assert ran.returncode == 1
     assert "uplot@" in ran.stderr
     assert MANIFEST["uplot"]["integrity"] in ran.stderr
 
@@ -57,12 +65,13 @@ def test_without_npm_it_says_so(tmp_path: Path) -> None:
     assert "npm is missing" in ran.stderr
 
 
-@pytest.mark.skipif(
-    shutil.which("npm") is None or "VENDOR_CHECK" not in os.environ,
-    reason="VENDOR_CHECK=1 asks npm's registry",
-)
-def test_the_files_are_what_npm_has() -> None:
+@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm here")
+def test_the_files_are_what_npm_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+    monkeypatch.setenv("npm_config_fetch_timeout", "20000")
     ran = _vendor("--check")
+    if ran.returncode == 2:
+        pytest.skip("npm's registry can't be reached")
     assert ran.returncode == 0, ran.stderr
 
 

@@ -12,7 +12,7 @@ KEPT_PAUSE_FRAMES = 5
 
 
 Frame: TypeAlias = tuple[bytes, bool]
-"""20 ms of the caller: 160 bytes of mu-law, and whether there is voice in it. A tuple, because
+"""20 ms of the caller: a frame of media, and whether there is voice in it. A tuple, because
 fifty of them a second are made for each call.
 """
 

@@ -11,19 +11,17 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.backlog import CallerBacklog
 from personaplex_bridge.audio.caller_time import CallerTime
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.audio.lag import LagMeter, RecentLag
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, SILENT_FRAME, Pcm
+from personaplex_bridge.audio.mulaw import FRAME_MS, Pcm
 
 MODEL_FRAME_MS = 80
 FRAMES_PER_STEP = MODEL_FRAME_MS // FRAME_MS
 STANDING_MS = 40
 """A lag of so much that doesn't go away by itself is worked off too, target or not."""
 STANDING_S = 2.0
-SILENT_STEP = SILENT_FRAME * FRAMES_PER_STEP
-STEP_BYTES = len(SILENT_STEP)
 
 
 class Detector(Protocol):
@@ -51,14 +49,25 @@ class CallerAudio:
     """
 
     def __init__(
-        self, detector: Detector, gate: Gate | None, limit_ms: int, target_ms: int | None
+        self,
+        detector: Detector,
+        gate: Gate | None,
+        limit_ms: int,
+        target_ms: int | None,
+        audio_format: AudioFormat = TELEPHONE,
     ) -> None:
         self.time = CallerTime()
         self.backlog = CallerBacklog(limit_ms)
         self.lag = LagMeter()
+        self.format = audio_format
         self.received_bytes = 0
         self.gated = 0
         """Frames of 20 ms that became silence."""
+        self._narrowed = audio_format.narrow_view()
+        self._bytes_per_ms = audio_format.bytes_per_s / 1000
+        self._frame_bytes = audio_format.frame_bytes
+        self._step_bytes = audio_format.frame_bytes * FRAMES_PER_STEP
+        self._silent_step = audio_format.silent_frame * FRAMES_PER_STEP
         self._detector = detector
         self._gate = gate
         self._target_ms = target_ms
@@ -72,20 +81,20 @@ class CallerAudio:
     @property
     def waiting_frames(self) -> int:
         """Whole frames received and neither sent nor left out."""
-        return len(self._fresh) // FRAME_BYTES + len(self.backlog)
+        return len(self._fresh) // self._frame_bytes + len(self.backlog)
 
     def receive(self, timestamp_ms: int, payload: bytes) -> list[bool]:
         """Take a media message; for each frame that was listened to now, whether there is voice
         in it. Four frames are listened to at a time, or each as it comes while `in_haste`.
         """
         self.received_bytes += len(payload)
-        missing = self.time.place(timestamp_ms, len(payload))
+        missing = self.time.place(timestamp_ms, len(payload) / self._bytes_per_ms)
         if missing is None:
             return []
         voiced = self._listen() if missing else []
         self._append_silence(missing)
         self._fresh += payload
-        if len(self._fresh) < (FRAME_BYTES if self.in_haste else STEP_BYTES):
+        if len(self._fresh) < (self._frame_bytes if self.in_haste else self._step_bytes):
             return voiced
         return voiced + self._listen()
 
@@ -121,23 +130,24 @@ class CallerAudio:
         return removed_ms
 
     def take(self) -> bytes | None:
-        """The next 80 ms for the model, mu-law; None while they aren't complete."""
+        """The next 80 ms for the model, media; None while they aren't complete."""
         frames = self.backlog.take(FRAMES_PER_STEP)
         if not frames:
             return None
         if self._gate is not None and not self._gate.opens([voiced for _, voiced in frames]):
             self.gated += FRAMES_PER_STEP
-            return SILENT_STEP
-        return b"".join([mulaw for mulaw, _ in frames])
+            return self._silent_step
+        return b"".join([media for media, _ in frames])
 
     def _listen(self) -> list[bool]:
         """Listen to the whole frames that have come, and put them into the backlog."""
-        whole = len(self._fresh) // FRAME_BYTES * FRAME_BYTES
+        size = self._frame_bytes
+        whole = len(self._fresh) // size * size
         fresh, self._fresh = self._fresh[:whole], self._fresh[whole:]
-        voiced = self._detector.listen(mulaw.decode(fresh)) if whole else []
+        voiced = self._detector.listen(self._narrowed(fresh)) if whole else []
         for number, has_voice in enumerate(voiced):
-            begin = number * FRAME_BYTES
-            self.backlog.append((fresh[begin : begin + FRAME_BYTES], has_voice))
+            begin = number * size
+            self.backlog.append((fresh[begin : begin + size], has_voice))
             # Not ready yet: leave out pauses, but have a model frame at hand to begin with.
             if not (has_voice or self._settled) and len(self.backlog) > FRAMES_PER_STEP:
                 self.backlog.shorten(1)
@@ -145,4 +155,4 @@ class CallerAudio:
 
     def _append_silence(self, frames: int) -> None:
         for _ in range(frames):
-            self.backlog.append((SILENT_FRAME, False))
+            self.backlog.append((self.format.silent_frame, False))

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from personaplex_bridge.audio.mulaw import FRAME_MS
 
-BYTES_PER_MS = 8
-
 MAX_FILL_MS = 1000
 """Longest hole that is filled at once; the model needn't hear all of a longer one."""
 
@@ -34,8 +32,10 @@ class CallerTime:
     _next_ms: float | None = None
     _credit: int = 0
 
-    def place(self, timestamp_ms: int, size_bytes: int) -> int | None:
-        """How many frames of silence belong before a message; None if it is to be dropped."""
+    def place(self, timestamp_ms: int, length_ms: float) -> int | None:
+        """How many frames of silence belong before a message of so much sound; None if it is to be
+        dropped.
+        """
         if self._next_ms is None or timestamp_ms < self._next_ms - RESTART_MS:
             self._next_ms = timestamp_ms
         gap_ms = timestamp_ms - self._next_ms
@@ -50,7 +50,7 @@ class CallerTime:
             missing = min(max(0, missing - self._credit), MAX_FILL_MS // FRAME_MS)
             self.filled += missing
         self._credit = 0
-        self._next_ms += size_bytes / BYTES_PER_MS
+        self._next_ms += length_ms
         return missing
 
     def fill(self, frames: int) -> None:

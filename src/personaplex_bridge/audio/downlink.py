@@ -1,11 +1,11 @@
-"""Model to caller: Ogg Opus bytes in, whole 20 ms frames of mu-law out.
+"""Model to caller: Ogg Opus bytes in, whole 20 ms frames of a phone's media out.
 
 Pages and packets are all that is read from the Ogg stream. The server's granule positions count
 at the wrong rate, its pre-skip would throw 80 ms of speech away and its streams never end
 (docs/protocol.md), so granule position, pre-skip and end-of-stream are ignored.
 
 Two paths, as in the uplink: `native` lets libopus decode to 8 kHz, with no delay of its own;
-`soxr` decodes at 24 kHz and resamples.
+`soxr` decodes at 24 kHz and resamples. HD media are what is decoded at 24 kHz.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections import Counter
 
 import numpy as np
 
-from personaplex_bridge.audio import mulaw
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, FRAME_MS, SILENCE, Pcm
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
+from personaplex_bridge.audio.mulaw import FRAME_MS, Pcm
 from personaplex_bridge.audio.ogg import OggReader, Packet
 from personaplex_bridge.audio.oggopus import HEAD_MAGIC, is_header
 from personaplex_bridge.audio.opus import OpusDecoder
@@ -38,7 +38,12 @@ class DownlinkTranscoder:
     missing are concealed by libopus, and `damage` counts both.
     """
 
-    def __init__(self, rate_hz: int, resampler: Resampler | None = None) -> None:
+    def __init__(
+        self,
+        rate_hz: int,
+        resampler: Resampler | None = None,
+        audio_format: AudioFormat = TELEPHONE,
+    ) -> None:
         self.packets = 0
         self.concealed = 0
         """Packets that were corrupt or missing, and that libopus made up."""
@@ -48,7 +53,8 @@ class DownlinkTranscoder:
         self._resampler = resampler
         self._reader = OggReader()
         self._decoder = OpusDecoder(rate_hz)
-        self._mulaw = b""
+        self._format = audio_format
+        self._rest = b""
 
     @property
     def damage(self) -> Counter[str]:
@@ -70,10 +76,10 @@ class DownlinkTranscoder:
         """What was decoded and not given out yet, in the resampler or for want of a whole frame,
         in frames of 20 ms.
         """
-        return int(self.decoded_ms) // FRAME_MS - self._given_bytes // FRAME_BYTES
+        return int(self.decoded_ms) // FRAME_MS - self._given_bytes // self._format.frame_bytes
 
     def feed(self, ogg: bytes) -> bytes:
-        """The mu-law that is complete now that `ogg` has come: a multiple of 160 bytes.
+        """The media that are complete now that `ogg` has come: whole frames.
 
         Packets beyond `MAX_FEED_S` are dropped and counted as `flood`: while they are decoded
         every other call waits.
@@ -90,13 +96,13 @@ class DownlinkTranscoder:
             parts += fresh
         self._samples += sum([len(part) for part in parts])
         pcm = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int16), *parts])
-        return self._whole_frames(self._to_mulaw(pcm, last=False))
+        return self._whole_frames(self._to_media(pcm, last=False))
 
     def flush(self) -> bytes:
         """What is left, filled up with silence to a whole frame."""
-        tail = self._mulaw + self._to_mulaw(np.empty(0, np.int16), last=True)
-        self._mulaw = b""
-        return tail + SILENCE * (-len(tail) % FRAME_BYTES)
+        tail = self._rest + self._to_media(np.empty(0, np.int16), last=True)
+        self._rest = b""
+        return self._format.whole_frames(tail)
 
     def _decode(self, packet: Packet) -> Pcm:
         if is_header(packet.data):
@@ -114,24 +120,24 @@ class DownlinkTranscoder:
         self.concealed += 1
         return self._decoder.conceal()
 
-    def _to_mulaw(self, pcm: Pcm, *, last: bool) -> bytes:
+    def _to_media(self, pcm: Pcm, *, last: bool) -> bytes:
         if self._resampler is not None:
             pcm = self._resampler.feed(pcm, last=last)
-        return mulaw.encode(pcm)
+        return self._format.encode(pcm)
 
     def _whole_frames(self, fresh: bytes) -> bytes:
-        ready = self._mulaw + fresh if self._mulaw else fresh
-        end = len(ready) // FRAME_BYTES * FRAME_BYTES
-        self._mulaw = ready[end:]
+        ready, size = self._rest + fresh if self._rest else fresh, self._format.frame_bytes
+        end = len(ready) // size * size
+        self._rest = ready[end:]
         self._given_bytes += end
         return ready[:end]
 
 
-def make_downlink(transcoder: str) -> DownlinkTranscoder:
-    """A new downlink: `native` decodes straight to 8 kHz, `soxr` decodes at 24 kHz and resamples
-    with soxr HQ.
+def make_downlink(transcoder: str, audio_format: AudioFormat = TELEPHONE) -> DownlinkTranscoder:
+    """A new downlink: `native` decodes straight to the phone's rate, `soxr` decodes at 24 kHz and
+    resamples with soxr HQ, if the phone's rate is another.
     """
-    if transcoder == "native":
-        return DownlinkTranscoder(mulaw.SAMPLE_RATE_HZ)
-    resampler = Resampler(MODEL_RATE_HZ, mulaw.SAMPLE_RATE_HZ)
-    return DownlinkTranscoder(MODEL_RATE_HZ, resampler)
+    if transcoder == "native" or audio_format.rate_hz == MODEL_RATE_HZ:
+        return DownlinkTranscoder(audio_format.rate_hz, audio_format=audio_format)
+    resampler = Resampler(MODEL_RATE_HZ, audio_format.rate_hz)
+    return DownlinkTranscoder(MODEL_RATE_HZ, resampler, audio_format)

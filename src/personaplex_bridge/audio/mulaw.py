@@ -6,6 +6,8 @@ negative samples by one's complement, so that positive and negative mirror each 
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,8 @@ FRAME_BYTES = 160
 SILENCE = b"\xff"
 """The mu-law byte for zero."""
 SILENT_FRAME = SILENCE * FRAME_BYTES
+QUIET = 400
+"""A frame without a sample beyond this (of 32,768) is a pause."""
 
 Pcm = npt.NDArray[np.int16]
 
@@ -46,6 +50,10 @@ def _build_encode_table() -> npt.NDArray[np.uint8]:
 DECODE_TABLE = _build_decode_table()
 ENCODE_TABLE = _build_encode_table()
 
+_LOUD_BYTES = bytes(code for code in range(256) if abs(int(DECODE_TABLE[code])) > QUIET)
+_LOUD = re.compile(b"[" + re.escape(_LOUD_BYTES) + b"]")
+"""Finds the first loud byte: a search in sound ends at once, where numpy would look at it all."""
+
 
 def decode(mulaw: bytes) -> Pcm:
     """Mu-law bytes to as many samples."""
@@ -55,3 +63,11 @@ def decode(mulaw: bytes) -> Pcm:
 def encode(pcm: Pcm) -> bytes:
     """Samples to as many mu-law bytes."""
     return ENCODE_TABLE.take(pcm.view(np.uint16)).tobytes()
+
+
+def loudness(mulaw: bytes) -> list[bool]:
+    """For each 20 ms frame, whether it has a sample beyond `QUIET`."""
+    return [
+        _LOUD.search(mulaw, begin, begin + FRAME_BYTES) is not None
+        for begin in range(0, len(mulaw), FRAME_BYTES)
+    ]

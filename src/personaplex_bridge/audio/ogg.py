@@ -78,14 +78,22 @@ class OggWriter:
         self._page = _ogg.ogg_page()
         self._begun = False
 
-    def page(self, packets: Sequence[bytes], granule_position: int, *, last: bool = False) -> bytes:
-        """The page (or pages, if one can't hold them) that carries exactly these packets.
+    def page(
+        self,
+        packets: Sequence[bytes],
+        granule_position: int,
+        *,
+        step: int = 0,
+        last: bool = False,
+    ) -> bytes:
+        """The page that carries exactly these packets; or pages, since libogg ends one that has
+        more than 4 KB.
 
-        `granule_position` is the position after the last of them. The first call begins the
-        stream; `last` ends it.
+        `granule_position` is the position after the last of them, and `step` how far those after
+        the others lie apart. The first call begins the stream; `last` ends it.
         """
         packet = self._packet
-        packet.granulepos = granule_position
+        packet.granulepos = granule_position - step * (len(packets) - 1)
         for number, data in enumerate(packets, start=1):
             packet.packet = data
             packet.bytes = len(data)
@@ -94,6 +102,7 @@ class OggWriter:
             self._begun = True
             if _packetin(self._stream, packet) != 0:
                 raise OggError("libogg refused a packet")
+            packet.granulepos += step
         page = self._page
         pages = b""
         while _library.ogg_stream_flush(self._stream, page):

@@ -61,10 +61,13 @@ class OggOpusWriter:
         ]
 
     def page(self, packets: Sequence[bytes]) -> bytes:
-        """One page with these packets."""
+        """One page with these packets, or several if they have more than 4 KB."""
         self._position += len(packets) * self._frame_samples
-        return self._ogg.page(packets, self._position)
+        return self._ogg.page(packets, self._position, step=self._frame_samples)
 
     def last_page(self, packets: Sequence[bytes], total_samples: int) -> bytes:
-        """The page that ends the stream, trimmed to `total_samples` at 48 kHz (section 4.4)."""
-        return self._ogg.page(packets, self._pre_skip + total_samples, last=True)
+        """The pages that end the stream. The last packet, on a page of its own, is trimmed to
+        `total_samples` at 48 kHz (section 4.4).
+        """
+        pages = self.page(packets[:-1]) if len(packets) > 1 else b""
+        return pages + self._ogg.page(packets[-1:], self._pre_skip + total_samples, last=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,7 @@ class OpusEncoder:
         self._set(opuslib.constants.SET_BITRATE_REQUEST, bitrate)
         self._set(opuslib.constants.SET_COMPLEXITY_REQUEST, complexity)
         self._pcm = np.zeros(channels * self.samples_per_frame, np.int16)
-        self._pcm_pointer = self._pcm.ctypes.data_as(_c_int16_pointer)
+        self._pcm_pointer = _first_of(self._pcm)
         self._packet = ctypes.create_string_buffer(MAX_PACKET_BYTES)
         self._packet_address = ctypes.addressof(self._packet)
 
@@ -125,7 +126,7 @@ class OpusDecoder:
             raise OpusError(f"no decoder at {sample_rate_hz} Hz")
         weakref.finalize(self, opuslib.api.decoder.destroy, self._state)
         self._pcm = np.zeros(sample_rate_hz * MAX_PACKET_MS // 1000, np.int16)
-        self._pcm_pointer = self._pcm.ctypes.data_as(_c_int16_pointer)
+        self._pcm_pointer = _first_of(self._pcm)
         self._last_samples = sample_rate_hz // 50
 
     def reset(self) -> None:
@@ -175,6 +176,13 @@ def library_version() -> str:
     version = _library["opus_get_version_string"]
     version.restype = ctypes.c_char_p
     return str(version().decode())
+
+
+def _first_of(pcm: Pcm) -> Any:
+    """A pointer to samples, which it keeps. numpy's own (`ctypes.data_as`) refers to itself, and so
+    keeps them until the garbage collector comes by.
+    """
+    return _c_int16_pointer(ctypes.c_int16.from_buffer(pcm.data))
 
 
 def _check(result: int, doing: str) -> None:

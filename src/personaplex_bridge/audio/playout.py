@@ -6,12 +6,12 @@ needs to play on without a gap; the rest waits here, where pauses can be shorten
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass
 
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.audio.lag import LagMeter, RecentLag
-from personaplex_bridge.audio.mulaw import DECODE_TABLE, FRAME_BYTES, FRAME_MS, SILENT_FRAME
+from personaplex_bridge.audio.mulaw import FRAME_MS
 from personaplex_bridge.audio.phone_buffer import CALM_MS, JITTER_S, MAX_JITTER_MS, PhoneBuffer
 
 LEAD_MS = 80
@@ -26,12 +26,6 @@ TAIL_FRAMES = 50
 """What the model says after an interruption until it pauses is the tail of what was cleared, and
 is not heard either: up to 1 s of it.
 """
-QUIET = 400
-"""A frame without a sample beyond this (of 32,768) is a pause."""
-
-_LOUD_BYTES = bytes(code for code in range(256) if abs(int(DECODE_TABLE[code])) > QUIET)
-_LOUD = re.compile(b"[" + re.escape(_LOUD_BYTES) + b"]")
-"""Finds the first loud byte: a search in sound ends at once, where numpy would look at it all."""
 
 
 @dataclass(slots=True)
@@ -64,12 +58,20 @@ class Playout:
     network has none.
     """
 
-    def __init__(self, limit_ms: int, target_ms: int | None, *, cushion: bool = True) -> None:
+    def __init__(
+        self,
+        limit_ms: int,
+        target_ms: int | None,
+        *,
+        cushion: bool = True,
+        audio_format: AudioFormat = TELEPHONE,
+    ) -> None:
         self.counts = PlayoutCounts()
         self.lag = LagMeter()
         self.phone = PhoneBuffer()
         self.held = False
         """While True nothing leaves: the caller may be interrupting."""
+        self._format = audio_format
         self._limit = limit_ms // FRAME_MS
         self._target_ms = target_ms
         self._has_cushion = cushion
@@ -88,12 +90,12 @@ class Playout:
         """What waits here and at Twilio."""
         return self.queued_ms + self.phone.waiting_ms(now_s)
 
-    def add(self, mulaw: bytes, now_s: float) -> list[bool]:
+    def add(self, media: bytes, now_s: float) -> list[bool]:
         """Take what the model has said, whole frames; for each, whether there is sound in it."""
-        loud = loudness(mulaw)
+        loud, size = self._format.loudness(media), self._format.frame_bytes
         surplus = self._surplus_frames(self._measure(now_s))
         for number, is_loud in enumerate(loud):
-            frame = mulaw[number * FRAME_BYTES : (number + 1) * FRAME_BYTES]
+            frame = media[number * size : (number + 1) * size]
             surplus -= self._add_frame(frame, is_loud, surplus)
         while len(self._queue) > self._limit:
             self._queue.popleft()
@@ -189,7 +191,7 @@ class Playout:
             )
             if is_loud:
                 self.counts.tail += 1
-                frame, is_loud = SILENT_FRAME, False
+                frame, is_loud = self._format.silent_frame, False
         self._ends_loud = is_loud
         if not surplus or self._pause_frames <= KEPT_PAUSE_FRAMES:
             self._queue.append(frame)
@@ -200,13 +202,5 @@ class Playout:
             self.counts.shortened += 1
         else:
             self.counts.cushion += 1
-            self._queue += (SILENT_FRAME, frame)
+            self._queue += (self._format.silent_frame, frame)
         return change
-
-
-def loudness(mulaw: bytes) -> list[bool]:
-    """For each 20 ms frame, whether it has a sample beyond `QUIET`."""
-    return [
-        _LOUD.search(mulaw, begin, begin + FRAME_BYTES) is not None
-        for begin in range(0, len(mulaw), FRAME_BYTES)
-    ]

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from personaplex_bridge.audio import mulaw
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, SAMPLE_RATE_HZ, SILENCE
+from personaplex_bridge.audio.format import FORMATS, TELEPHONE, AudioFormat
 from personaplex_bridge.errors import AudioError
 
 LEVEL_DBM0 = -19.0
@@ -93,10 +92,10 @@ CADENCES: dict[str, Cadence] = {
 """By ISO 3166 country code, in lower case. `config` names the same countries."""
 
 
-def ringback(country: str) -> bytes:
+def ringback(country: str, audio_format: AudioFormat = TELEPHONE) -> bytes:
     """One whole period of a country's ringing tone, beginning with the tone.
 
-    Mu-law, in whole frames of 160 bytes; played over and over it goes on without a click.
+    Media in whole frames; played over and over it goes on without a click.
 
     Raises:
         AudioError: a country that isn't in `CADENCES`.
@@ -106,13 +105,16 @@ def ringback(country: str) -> bytes:
         raise AudioError(f"no ringing tone of {country!r} is known, only {', '.join(CADENCES)}")
     parts = []
     for on_ms, off_ms in cadence.on_off_ms:
-        pcm = np.rint(_tone(cadence, on_ms)).astype(np.int16)
-        parts += [mulaw.encode(pcm), SILENCE * _samples(off_ms)]
+        pcm = np.rint(_tone(cadence, on_ms, audio_format.rate_hz)).astype(np.int16)
+        pause = audio_format.silence * audio_format.bytes_in(off_ms)
+        parts += [audio_format.encode(pcm), pause]
     return b"".join(parts)
 
 
-def waiting_sound(setting: str | Path | None) -> bytes | None:
-    """What to play over and over until the model is ready: mu-law in whole frames of 160 bytes.
+def waiting_sound(
+    setting: str | Path | None, audio_format: AudioFormat = TELEPHONE
+) -> bytes | None:
+    """What to play over and over until the model is ready: media in whole frames.
 
     `setting` is `Settings.ringback`: a country, a sound file, or None for silence. A file is
     filled up to a whole frame with silence.
@@ -123,15 +125,26 @@ def waiting_sound(setting: str | Path | None) -> bytes | None:
     if setting is None:
         return None
     if isinstance(setting, str):
-        return ringback(setting)
-    from personaplex_bridge.audio.files import read_as_mulaw  # few bridges need soundfile
+        return ringback(setting, audio_format)
+    from personaplex_bridge.audio.files import read_media  # few bridges need soundfile
 
-    return _whole_frames(read_as_mulaw(setting, max_seconds=MAX_FILE_SECONDS))
+    media = read_media(setting, audio_format, max_seconds=MAX_FILE_SECONDS)
+    return audio_format.whole_frames(media)
 
 
-def _tone(cadence: Cadence, on_ms: int) -> npt.NDArray[np.float64]:
+def waiting_sounds(setting: str | Path | None) -> dict[AudioFormat, bytes]:
+    """`waiting_sound` in each format; empty for silence.
+
+    Raises:
+        AudioError: the file can't be read, has no sound in it or is too long.
+    """
+    sounds = {known: waiting_sound(setting, known) for known in FORMATS.values()}
+    return {known: sound for known, sound in sounds.items() if sound is not None}
+
+
+def _tone(cadence: Cadence, on_ms: int, rate_hz: int) -> npt.NDArray[np.float64]:
     """16-bit samples of `LEVEL_DBM0`, from silence to silence."""
-    time_s = np.arange(_samples(on_ms)) / SAMPLE_RATE_HZ
+    time_s = np.arange(on_ms * rate_hz // 1000) / rate_hz
     turns = np.outer(cadence.frequencies_hz, time_s)
     tone: npt.NDArray[np.float64] = np.sin(2 * np.pi * turns).sum(axis=0)
     power = len(cadence.frequencies_hz) / 2
@@ -140,15 +153,7 @@ def _tone(cadence: Cadence, on_ms: int) -> npt.NDArray[np.float64]:
         power *= 1 + MODULATION_DEPTH**2 / 2
     rms = _SINE_0_DBM0_RMS * 10 ** (LEVEL_DBM0 / 20)
     tone *= rms / power**0.5
-    ramp = np.sin(np.linspace(0, np.pi / 2, _samples(RAMP_MS))) ** 2
+    ramp = np.sin(np.linspace(0, np.pi / 2, RAMP_MS * rate_hz // 1000)) ** 2
     tone[: len(ramp)] *= ramp
     tone[-len(ramp) :] *= ramp[::-1]
     return tone
-
-
-def _whole_frames(sound: bytes) -> bytes:
-    return sound + SILENCE * (-len(sound) % FRAME_BYTES)
-
-
-def _samples(milliseconds: int) -> int:
-    return milliseconds * SAMPLE_RATE_HZ // 1000

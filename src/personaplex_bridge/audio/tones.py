@@ -6,8 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from personaplex_bridge.audio import mulaw
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, SAMPLE_RATE_HZ, SILENT_FRAME
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 
 NOTES_HZ = (659.26, 523.25)
 """E5, C5: a falling third, as a door bell."""
@@ -21,13 +20,14 @@ PAUSE_FRAMES = 80
 
 
 @cache
-def recovery_chime() -> tuple[bytes, bytes]:
-    """The chime and the pause after it, mu-law in whole frames of 160 bytes."""
-    time_s = np.arange(NOTE_MS * SAMPLE_RATE_HZ // 1000) / SAMPLE_RATE_HZ
+def recovery_chime(audio_format: AudioFormat = TELEPHONE) -> tuple[bytes, bytes]:
+    """The chime and the pause after it, media in whole frames."""
+    rate_hz = audio_format.rate_hz
+    time_s = np.arange(NOTE_MS * rate_hz // 1000) / rate_hz
     attack = np.minimum(1.0, time_s * 1000 / ATTACK_MS)
     fade = np.minimum(1.0, (time_s[-1] - time_s) * 1000 / ATTACK_MS)
     envelope = PEAK * attack * fade * np.exp(-time_s * 1000 / DECAY_MS)
     notes = [envelope * np.sin(2 * np.pi * note_hz * time_s) for note_hz in NOTES_HZ]
-    tone = mulaw.encode(np.rint(np.concatenate(notes)).astype(np.int16))
-    assert len(tone) % FRAME_BYTES == 0  # noqa: S101 - 200 ms are ten frames
-    return tone, SILENT_FRAME * PAUSE_FRAMES
+    tone = audio_format.encode(np.rint(np.concatenate(notes)).astype(np.int16))
+    assert len(tone) % audio_format.frame_bytes == 0  # noqa: S101 - 200 ms are ten frames
+    return tone, audio_format.silent_frame * PAUSE_FRAMES

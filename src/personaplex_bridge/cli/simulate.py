@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ the sound file as the caller's voice in real time, and writes what the caller he
   personaplex-bridge call hello.wav --number +15550100      where this number of yours points
   personaplex-bridge call hello.wav --calls 20 --hang-up-after 30
   personaplex-bridge call hello.wav --block 5+1.5 --jitter-ms 60
+  personaplex-bridge call hello.wav --hd --out heard.wav      as the page at /phone does, at 24 kHz
 
 (A bridge takes as many calls at once as its model servers do. What becomes of the others is up to
 WHEN_BUSY: as shipped, they hold, and are connected in order. The exit code is 1 if the model didn't
@@ -120,6 +122,12 @@ def _add_call(commands: Any) -> None:
         type=types.phone_number,
         help="a number of your Twilio account: the webhook that Twilio's API tells of it",
     )
+    parser.add_argument(
+        "--hd",
+        action="store_true",
+        help="call as the page at /phone does, with HD on: no webhook, 24 kHz "
+        "(of --url, host and query count; CONSOLE_TOKEN, if set, is shown)",
+    )
     parser.add_argument("--from", dest="caller", default="+15550111", help="caller's number")
     parser.add_argument("--to", dest="called", default="+15550100", help="called number")
     parser.add_argument(
@@ -198,17 +206,20 @@ async def _serve_standin(arguments: argparse.Namespace) -> None:
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    from personaplex_bridge.audio.files import read_as_mulaw
+    from personaplex_bridge.audio.files import read_media
+    from personaplex_bridge.audio.format import HD, TELEPHONE
+    from personaplex_bridge.simulator.browser import BrowserPhone
     from personaplex_bridge.simulator.caller import NO_ACCOUNT, CallPlan
-    from personaplex_bridge.simulator.calls import make_calls
+    from personaplex_bridge.simulator.calls import make_calls, twilio_phones
 
+    audio_format = HD if arguments.hd else TELEPHONE
     url, called = arguments.url, arguments.called
     if arguments.number is not None:
         url, called = run(_webhook_of(arguments.number)), arguments.number
     tokens = arguments.auth_token or environment().get("TWILIO_AUTH_TOKEN") or ""
     plan = CallPlan(
         webhook_url=url,
-        speech=read_as_mulaw(arguments.sound, arguments.repeat),
+        speech=read_media(arguments.sound, audio_format, arguments.repeat),
         caller=arguments.caller,
         called=called,
         auth_token=tokens.split(",")[0].strip() or None,  # Twilio has one, of those we take
@@ -216,8 +227,12 @@ def _call(arguments: argparse.Namespace) -> int:
         keys=tuple(sorted(arguments.dtmf)),
         hang_up_after_s=arguments.hang_up_after,
         faults=flags.call_faults(arguments),
+        audio_format=audio_format,
     )
-    return int(run(make_calls(plan, arguments.calls, arguments.out)))
+    make_phone = twilio_phones()
+    if arguments.hd:
+        make_phone = partial(BrowserPhone, console_token=environment().get("CONSOLE_TOKEN"))
+    return int(run(make_calls(plan, arguments.calls, arguments.out, make_phone)))
 
 
 async def _webhook_of(number: str) -> str:

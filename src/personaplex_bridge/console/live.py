@@ -7,7 +7,7 @@ beside a reference to its latest media.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, takewhile
 from typing import TypeAlias
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from personaplex_bridge.audio.mulaw import decode
+from personaplex_bridge.audio.mulaw import Pcm
 from personaplex_bridge.record import CallRecord, Word
 from personaplex_bridge.session import BridgeSession
 
@@ -87,7 +87,7 @@ def view(
 ) -> CallView:
     """The call as it is at `now_s`, on the session's clock. `server` is known elsewhere."""
     record, hearing, speaking = session.record, session.hearing, session.speaking
-    delays = session.turn_delays_s
+    delays, decode = session.turn_delays_s, session.audio_format.decode
     return CallView(
         sid=sid_of(record),
         persona=record.persona,
@@ -97,8 +97,8 @@ def view(
         state=_state(record),
         duration_s=round(session.elapsed_s, 1),
         ready_s=_rounded(record.handshake_s),
-        caller_db=_level_db(hearing.latest, now_s - hearing.heard_s),
-        model_db=_level_db(speaking.latest, now_s - speaking.latest_s),
+        caller_db=_level_db(hearing.latest, decode, now_s - hearing.heard_s),
+        model_db=_level_db(speaking.latest, decode, now_s - speaking.latest_s),
         to_model_lag_ms=round(hearing.lag_ms),
         to_caller_lag_ms=round(speaking.waiting_ms()),
         turns=len(delays),
@@ -131,8 +131,8 @@ def _state(record: CallRecord) -> str:
     return "lost" if is_lost else "talking"
 
 
-def _level_db(media: Iterable[bytes], age_s: float) -> float:
-    """How loud mu-law is: the mean power, in dB of full scale."""
+def _level_db(media: Iterable[bytes], decode: Callable[[bytes], Pcm], age_s: float) -> float:
+    """How loud media are: the mean power, in dB of full scale."""
     joined = b"".join(media)
     if not joined or age_s > STALE_S:
         return SILENT_DB

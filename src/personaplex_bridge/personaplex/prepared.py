@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Callable
@@ -123,20 +124,24 @@ class PreparedLine:
             self.task.cancel()
 
     async def _live(self) -> None:
-        self._begun = True
-        await self._take_turn()
-        if self._dropped:
-            raise asyncio.CancelledError
-        async with open_line(self._server, self.role, self._tls, self._check, self._token) as line:
-            self._line = line
-            try:
-                await self._await_handshake(line)
-            except ModelError as error:
-                self._end_waiting(error)  # nobody need wait until it is closed
-                raise
-            self.ready_s = asyncio.get_running_loop().time()
-            self._ready.set_result(line)
-            await line.keepalive()
+        try:
+            self._begun = True
+            await self._take_turn()
+            if self._dropped:
+                raise asyncio.CancelledError
+            check, token = self._check, self._token
+            async with open_line(self._server, self.role, self._tls, check, token) as line:
+                self._line = line
+                try:
+                    await _until_ready(line, self._handshake_timeout_s)
+                except ModelError as error:
+                    self._end_waiting(error)  # nobody need wait until it is closed
+                    raise
+                self.ready_s = asyncio.get_running_loop().time()
+                self._ready.set_result(line)
+                await line.keepalive()
+        finally:
+            del self  # the error keeps this frame, the task the error, and we keep the task
 
     def _end_waiting(self, error: ModelError) -> None:
         if not self._ready.done():
@@ -154,13 +159,14 @@ class PreparedLine:
         finally:
             self._after = None
 
-    async def _await_handshake(self, line: PersonaPlexLine) -> None:
-        """Wait until the model has taken in its prompts: seconds, not milliseconds."""
-        try:
-            async with asyncio.timeout(self._handshake_timeout_s):
-                while not isinstance(message := await line.receive(), Handshake):
-                    if isinstance(message, ServerError):
-                        _log.warning("the model server reports: %.200r", message.message)
-        except TimeoutError:
-            late = f"no handshake within {self._handshake_timeout_s:g} s"
-            raise HandshakeTimeout(late) from None
+
+async def _until_ready(line: PersonaPlexLine, timeout_s: float) -> None:
+    """Wait until the model has taken in its prompts: seconds, not milliseconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while not isinstance(message := await line.receive(), Handshake):
+                if isinstance(message, ServerError):
+                    _log.warning("the model server reports: %.200r", message.message)
+            return
+    # Out here it has no context: a TimeoutError keeps its task, and that the error it ends by.
+    raise HandshakeTimeout(f"no handshake within {timeout_s:g} s")

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from personaplex_bridge.console.problems import Problem
 
-ASKABLE: Sequence[str] = ("persona", "voice", "text_prompt")
+ASKABLE: Sequence[str] = ("persona", "voice", "text_prompt", "sound")
 """Of a call."""
 
 BODY_TIMEOUT_S = 10.0

@@ -17,6 +17,7 @@ from typing import Protocol
 from aiohttp import hdrs, web
 
 from personaplex_bridge import logs
+from personaplex_bridge.audio.format import FORMATS, TELEPHONE
 from personaplex_bridge.config import Settings
 from personaplex_bridge.console.headers import Dresser
 from personaplex_bridge.console.problems import Problem
@@ -54,7 +55,6 @@ TRY_AGAIN_S = 5
 ACCOUNT_SID = f"AC{0:032}"
 """Twilio's `start` names an account. A browser has none."""
 
-_FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
 
 _log = logging.getLogger(logs.NAME)
 
@@ -133,6 +133,7 @@ class Phone:
             "default": settings.persona,
             "personas": personas,
             "voices": sorted(VOICES),
+            "sounds": list(FORMATS),
             # On the telephone, Twilio says so before.
             "notice": settings.recording_words if settings.recording else None,
             "max_prompt_chars": MAX_PARAMETER_CHARS - len("text_prompt"),
@@ -142,11 +143,15 @@ class Phone:
     async def begin_call(self, request: web.Request) -> web.Response:
         """Reserve a model server: 201 with what the page needs for the media socket.
 
-        422 for a persona, voice or prompt that isn't usable; 503 if no server is free.
+        422 for a persona, voice, prompt or sound that isn't usable; 503 if no server is free.
         """
         self._guard.check(request)
+        asked = await read_asked(request)
+        sound = asked.pop("sound", TELEPHONE.name)
+        if sound not in FORMATS:
+            raise Problem(422, f"there is no sound {sound[:24]!r}; there is {', '.join(FORMATS)}")
         try:
-            call = await self._browser_calls.begin(request, await read_asked(request))
+            call = await self._browser_calls.begin(request, asked, FORMATS[sound])
         except PersonaError as error:
             raise Problem(422, str(error)) from None
         except (ModelBusy, ModelUnavailable) as error:
@@ -222,5 +227,9 @@ def _described(call: BrowserCall) -> dict[str, object]:
         "call_sid": call.call_sid,
         "stream_sid": call.stream_sid,
         "parameters": dict(call.parameters),
-        "format": _FORMAT,
+        "format": {
+            "encoding": call.audio_format.encoding,
+            "sampleRate": call.audio_format.rate_hz,
+            "channels": 1,
+        },
     }

@@ -76,8 +76,8 @@ class Lease:
         self.wanted = False
         """Another bridge has a caller for it: if it is spare, it is to be given back."""
         self.deadline_s = deadline_s
-        self.on_change: Callable[[], None] = lambda: None
-        """Called when it becomes wanted, or is lost."""
+        self.on_change: Callable[[Lease], None] = lambda _lease: None
+        """Called with it when it becomes wanted, or is lost."""
         self._now = now
         self._lost = False
 
@@ -99,7 +99,7 @@ class Lease:
     def lose(self) -> None:
         """It is another's, or has run out."""
         self._lost = True
-        self.on_change()
+        self.on_change(self)
 
 
 class LeaseStore(Protocol):

@@ -231,7 +231,7 @@ class RedisLeases:
             lease.deadline_s = max(lease.deadline_s, deadline_s)
             if answer == "wanted" and not lease.wanted:
                 lease.wanted = True
-                lease.on_change()
+                lease.on_change(lease)
 
     async def _watch(self) -> None:
         while True:

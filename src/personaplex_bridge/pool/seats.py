@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
 from personaplex_bridge.errors import LeaseLost, ModelBusy, ModelError
 from personaplex_bridge.personaplex.prepared import PreparedLine
@@ -114,7 +113,7 @@ class Seat:
             self._break_off()
         self._forget_call()
         self.lease, self.taken_for = lease, call
-        lease.on_change = partial(self._lease_changed, lease)
+        lease.on_change = self._lease_changed
 
     def keep(self, until_s: float) -> None:
         """Let nobody else have it, so that its call may try again: its line has failed."""

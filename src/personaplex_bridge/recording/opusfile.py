@@ -1,4 +1,4 @@
-"""Two mu-law tracks to a stereo Ogg Opus file (RFC 7845)."""
+"""Two tracks of media to a stereo Ogg Opus file (RFC 7845)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import BinaryIO
 
 import numpy as np
 
-from personaplex_bridge.audio import mulaw
-from personaplex_bridge.audio.mulaw import SAMPLE_RATE_HZ, Pcm
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
+from personaplex_bridge.audio.mulaw import Pcm
 from personaplex_bridge.audio.oggopus import GRANULE_RATE_HZ, OggOpusWriter
 from personaplex_bridge.audio.opus import Application, OpusEncoder
 
-BITRATE = 32_000
-"""For both tracks: far more than a telephone's sound needs, and 14 MB an hour."""
+BITS_PER_SAMPLE = 2
+"""Far more than is needed: both tracks of a telephone call have 32 kbit/s, and 14 MB an hour; of
+an HD call 96 kbit/s, and 43 MB.
+"""
 COMPLEXITY = 5
 FRAME_MS = 20
 FRAMES_PER_PAGE = 50
-_SCALE = GRANULE_RATE_HZ // SAMPLE_RATE_HZ
 
 
 class OpusFile:
@@ -28,19 +29,22 @@ class OpusFile:
         OSError: it can't be made or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, audio_format: AudioFormat = TELEPHONE) -> None:
+        rate_hz = audio_format.rate_hz
+        self._format = audio_format
+        self._scale = GRANULE_RATE_HZ // rate_hz
         self._encoder = OpusEncoder(
-            SAMPLE_RATE_HZ,
+            rate_hz,
             application=Application.LOW_DELAY,
-            bitrate=BITRATE,
+            bitrate=2 * rate_hz * BITS_PER_SAMPLE,
             complexity=COMPLEXITY,
             channels=2,
         )
         self._writer = OggOpusWriter(
             serial=secrets.randbits(31),
-            pre_skip=self._encoder.lookahead * _SCALE,
-            input_rate_hz=SAMPLE_RATE_HZ,
-            frame_samples=self._encoder.samples_per_frame * _SCALE,
+            pre_skip=self._encoder.lookahead * self._scale,
+            input_rate_hz=rate_hz,
+            frame_samples=self._encoder.samples_per_frame * self._scale,
             channels=2,
         )
         self._pcm = np.empty(0, np.int16)
@@ -51,9 +55,10 @@ class OpusFile:
         self._file.write(b"".join(self._writer.headers()))
 
     def write(self, left: bytes, right: bytes) -> None:
-        """The next of both tracks, mu-law, of the same length."""
-        self._samples += len(left)
-        stereo = np.stack([mulaw.decode(left), mulaw.decode(right)], axis=1).reshape(-1)
+        """The next of both tracks, whole samples, of the same length."""
+        tracks = [self._format.decode(left), self._format.decode(right)]
+        self._samples += len(tracks[0])
+        stereo = np.stack(tracks, axis=1).reshape(-1)
         self._pcm = np.concatenate([self._pcm, stereo])
         self._encode()
         while len(self._packets) > FRAMES_PER_PAGE:  # one stays, to end the stream with
@@ -69,7 +74,7 @@ class OpusFile:
             behind = self._encoder.lookahead + self._encoder.samples_per_frame
             self._pcm = np.concatenate([self._pcm, np.zeros(2 * behind, np.int16)])
             self._encode()
-            self._file.write(self._writer.last_page(self._packets, self._samples * _SCALE))
+            self._file.write(self._writer.last_page(self._packets, self._samples * self._scale))
         finally:
             self._file.close()
 

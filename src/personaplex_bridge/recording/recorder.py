@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from personaplex_bridge import logs
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.errors import AudioError, ConfigError, WrongValue
 from personaplex_bridge.recording.opusfile import OpusFile
 from personaplex_bridge.recording.tape import Tape
@@ -67,13 +68,15 @@ class Recorder:
             await asyncio.wait({waiting}, timeout=CLOSE_TIMEOUT_S)
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def begin(self, call_sid: str, log: logs.Log) -> Recording:
-        """Record a call from now on."""
+    def begin(
+        self, call_sid: str, log: logs.Log, audio_format: AudioFormat = TELEPHONE
+    ) -> Recording:
+        """Record a call with media of this format from now on."""
         now = datetime.now(tz=UTC)
         # What Twilio sends as a CallSid is CA and 32 digits; a stranger's may be a path.
         name = re.sub(r"[^A-Za-z0-9]", "", call_sid)[:40] or "unknown"
         path = self._folder / f"{now:%Y-%m-%d}" / f"{now:%H%M%S.%f}-{name}{SUFFIX}"
-        return Recording(path, self._thread, log)
+        return Recording(path, self._thread, log, audio_format)
 
     def _try_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,9 +109,16 @@ class Recorder:
 class Recording:
     """One call's; `tape` takes its sound. Trouble with the file ends it, but not the call."""
 
-    def __init__(self, path: Path, thread: ThreadPoolExecutor, log: logs.Log) -> None:
+    def __init__(
+        self,
+        path: Path,
+        thread: ThreadPoolExecutor,
+        log: logs.Log,
+        audio_format: AudioFormat = TELEPHONE,
+    ) -> None:
         self.path = path
-        self.tape = Tape(self._write)
+        self.tape = Tape(self._write, audio_format)
+        self._format = audio_format
         self._part = path.with_name(path.name.removesuffix(SUFFIX) + PART_SUFFIX)
         self._thread = thread
         self._log = log
@@ -163,7 +173,7 @@ class Recording:
 
     def _make(self) -> None:
         self._part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = OpusFile(self._part)
+        self._file = OpusFile(self._part, self._format)
 
     def _append(self, left: bytes, right: bytes) -> None:
         if self._file is not None:

@@ -1,8 +1,8 @@
 """One call's two tracks in the phone's time: the caller left, what the caller heard right.
 
-Bytes are mu-law at 8 kHz, one a sample, counted from the stream's beginning. What lies far enough
-behind the phone's present can't change any more and is given away; so a tape holds a few seconds,
-however long the call.
+Places are bytes of media, counted from the stream's beginning: whole samples always. What lies far
+enough behind the phone's present can't change any more and is given away; so a tape holds a few
+seconds, however long the call.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from personaplex_bridge.audio.caller_time import BYTES_PER_MS, RESTART_MS
+from personaplex_bridge.audio.caller_time import RESTART_MS
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.audio.lag import RecentLag
-from personaplex_bridge.audio.mulaw import FRAME_MS, SILENCE
+from personaplex_bridge.audio.mulaw import FRAME_MS
 
 SETTLED_AFTER_MS = 1500
 """Twilio's messages may come late by so much, and still get their place."""
@@ -37,7 +38,9 @@ Sink: TypeAlias = Callable[[bytes, bytes], None]
 class _Track:
     """One side, from where nothing is settled yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, audio_format: AudioFormat) -> None:
+        self._silence = audio_format.silence
+        self._most = audio_format.bytes_in(MAX_HELD_MS)
         self.begin = 0
         """Where `_bytes` begin, in the stream."""
         self._bytes = bytearray()
@@ -47,16 +50,16 @@ class _Track:
         """Where the sound ends."""
         return self.begin + len(self._bytes)
 
-    def put(self, at: int, mulaw: bytes) -> None:
+    def put(self, at: int, media: bytes) -> None:
         """Sound at a place, over what may be there; what is settled stays."""
         if at < self.begin:
-            mulaw, at = mulaw[self.begin - at :], self.begin
-        room = self.begin + MAX_HELD_MS * BYTES_PER_MS - at
-        mulaw = mulaw[: max(0, room)]
+            media, at = media[self.begin - at :], self.begin
+        room = self.begin + self._most - at
+        media = media[: max(0, room)]
         offset = at - self.begin
-        if mulaw and offset > len(self._bytes):
-            self._bytes += SILENCE * (offset - len(self._bytes))
-        self._bytes[offset : offset + len(mulaw)] = mulaw
+        if media and offset > len(self._bytes):
+            self._bytes += self._silence * (offset - len(self._bytes))
+        self._bytes[offset : offset + len(media)] = media
 
     def cut(self, at: int) -> None:
         """Nothing is heard from there on."""
@@ -67,16 +70,19 @@ class _Track:
         taken = bytes(self._bytes[:size])
         del self._bytes[:size]
         self.begin += size
-        return taken + SILENCE * (size - len(taken))
+        return taken + self._silence * (size - len(taken))
 
 
 class Tape:
     """Records one call. Times `_s` are the session's monotonic clock."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, audio_format: AudioFormat = TELEPHONE) -> None:
         self._sink = sink
-        self._caller = _Track()
-        self._agent = _Track()
+        self._format = audio_format
+        self._part = audio_format.bytes_in(PART_MS)
+        self._contiguous = audio_format.bytes_in(CONTIGUOUS_MS)
+        self._caller = _Track(audio_format)
+        self._agent = _Track(audio_format)
         self._travel = RecentLag(TRAVEL_SPAN_S)
         self._latest_ms = 0.0
         """The phone's time of the latest message."""
@@ -87,40 +93,41 @@ class Tape:
         """The phone's time at a moment, by the quickest messages of late."""
         return at_s * 1000 - self._travel.lowest_ms
 
-    def hear(self, timestamp_ms: int, mulaw: bytes, now_s: float) -> None:
+    def hear(self, timestamp_ms: int, media: bytes, now_s: float) -> None:
         """The caller's media has come."""
+        length_ms = self._format.ms_of(len(media))
         at_ms = timestamp_ms + self._shift_ms
-        if at_ms < self._latest_ms - RESTART_MS - len(mulaw) / BYTES_PER_MS:
+        if at_ms < self._latest_ms - RESTART_MS - length_ms:
             self._shift_ms += round(self._latest_ms - at_ms)
             at_ms = timestamp_ms + self._shift_ms
         # A message leaves the phone when its sound is complete.
-        end_ms = at_ms + len(mulaw) / BYTES_PER_MS
+        end_ms = at_ms + length_ms
         self._travel.add(now_s, now_s * 1000 - end_ms)
         self._latest_ms = max(self._latest_ms, end_ms)
-        self._caller.put(at_ms * BYTES_PER_MS, mulaw)
+        self._caller.put(self._format.bytes_in(at_ms), media)
         self._settle(self._latest_ms - SETTLED_AFTER_MS)
 
-    def play(self, mulaw: bytes, waiting_ms: float, now_s: float) -> None:
+    def play(self, media: bytes, waiting_ms: float, now_s: float) -> None:
         """Media was sent that the phone plays after so much that it still has."""
-        at = round((self.phone_ms(now_s) + waiting_ms) * BYTES_PER_MS)
+        at = self._format.bytes_in(self.phone_ms(now_s) + waiting_ms)
         late = at - self._agent.end
-        if late < 0 or (waiting_ms > 0 and late < CONTIGUOUS_MS * BYTES_PER_MS):
+        if late < 0 or (waiting_ms > 0 and late < self._contiguous):
             at = self._agent.end
-        self._agent.put(at, mulaw)
+        self._agent.put(at, media)
 
     def clear(self, now_s: float) -> None:
         """What the phone has not played by now it never will."""
-        self._agent.cut(round(self.phone_ms(now_s) * BYTES_PER_MS))
+        self._agent.cut(self._format.bytes_in(self.phone_ms(now_s)))
 
     def finish(self, now_s: float) -> None:
         """The call is over: give the rest away, up to now."""
         end_ms = max(self._latest_ms, min(self.phone_ms(now_s), self._latest_ms + FRAME_MS))
-        self._give(max(0, int(end_ms) * BYTES_PER_MS - self._caller.begin))
+        self._give(max(0, self._format.bytes_in(int(end_ms)) - self._caller.begin))
 
     def _settle(self, until_ms: float) -> None:
-        part = PART_MS * BYTES_PER_MS
-        while until_ms * BYTES_PER_MS - self._caller.begin >= part:
-            self._give(part)
+        until = self._format.bytes_in(until_ms)
+        while until - self._caller.begin >= self._part:
+            self._give(self._part)
 
     def _give(self, size: int) -> None:
         if size:

@@ -93,7 +93,7 @@ class PhoneCall:
         async with aiohttp.ClientSession() as self._http:
             self._asking = Asking(self._http, self._plan, self.report.call_sid, self._account)
             try:
-                await self._obey_all(_Next(self._plan.webhook_url))
+                await self._obey_all(_Next(self._plan.webhook_url, self._plan.parameters))
                 self.report.outcome += ", at the end of the TwiML"
             except _CallOver:
                 pass

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Protocol
 
 from personaplex_bridge.audio.files import write_wav
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.errors import BridgeError
 from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
@@ -19,12 +23,27 @@ SPREAD_S = 1.0
 """Calls made at once begin spread over this time, as real ones would."""
 
 
-async def make_calls(plan: CallPlan, number: int, out: Path | None) -> int:
+class Phone(Protocol):
+    """Makes a call."""
+
+    async def run(self) -> PhoneReport:
+        """Make it; raises BridgeError if that can't be."""
+        ...
+
+
+MakePhone = Callable[[CallPlan], Phone]
+
+
+def twilio_phones() -> MakePhone:
+    """Phones whose calls Twilio carries, all of one account."""
+    return partial(PhoneCall, account=TwilioAccount())
+
+
+async def make_calls(plan: CallPlan, number: int, out: Path | None, make_phone: MakePhone) -> int:
     """Make the calls, tell what came of them; the exit code is 1 if any went wrong."""
-    account = TwilioAccount()
     outcomes = await asyncio.gather(
         *(
-            _make_one(PhoneCall(_own(plan, index), account=account), SPREAD_S * index / number)
+            _make_one(make_phone(_own(plan, index)), SPREAD_S * index / number)
             for index in range(number)
         )
     )
@@ -33,8 +52,8 @@ async def make_calls(plan: CallPlan, number: int, out: Path | None) -> int:
     for message, times in errors.items():
         print(f"{times} call(s) failed: {message}")
     if out is not None:
-        _write_heard(out, reports)
-    for line in _summary(reports):
+        _write_heard(out, reports, plan.audio_format)
+    for line in _summary(reports, plan.audio_format):
         print(line)
     return 0 if sum(_went_well(report) for report in reports) == number else 1
 
@@ -45,10 +64,10 @@ def _went_well(report: PhoneReport) -> bool:
     return report.first_media_s is not None and ended_well and not report.problems
 
 
-def _write_heard(out: Path, reports: list[PhoneReport]) -> None:
+def _write_heard(out: Path, reports: list[PhoneReport], audio_format: AudioFormat) -> None:
     for number, report in enumerate(reports, start=1):
         path = out if len(reports) == 1 else out.with_stem(f"{out.stem}-{number}")
-        write_wav(path, bytes(report.heard))
+        write_wav(path, bytes(report.heard), audio_format=audio_format)
         print(f"what the caller heard: {path}")
 
 
@@ -61,7 +80,7 @@ def _own(plan: CallPlan, index: int) -> CallPlan:
     return replace(plan, faults=replace(plan.faults, jitter=own))
 
 
-async def _make_one(call: PhoneCall, wait_s: float) -> PhoneReport | BridgeError:
+async def _make_one(call: Phone, wait_s: float) -> PhoneReport | BridgeError:
     await asyncio.sleep(wait_s)
     try:
         return await call.run()
@@ -69,15 +88,16 @@ async def _make_one(call: PhoneCall, wait_s: float) -> PhoneReport | BridgeError
         return error
 
 
-def _summary(reports: list[PhoneReport]) -> list[str]:
+def _summary(reports: list[PhoneReport], audio_format: AudioFormat = TELEPHONE) -> list[str]:
     if not reports:
         return []
     lines = [f"{times} call(s): {what}" for what, times in _count(reports).items()]
     heard = [report for report in reports if report.first_media_s is not None]
     if heard:
+        received_bytes = sum(report.media_bytes for report in heard)
         lines.append(
             f"sent {sum(report.frames_sent for report in heard)} frames, "
-            f"received {sum(report.media_bytes for report in heard) // 160}; "
+            f"received {received_bytes // audio_format.frame_bytes}; "
             f"first audio after {median(report.first_media_s or 0 for report in heard):.2f} s; "
             f"pauses for want of media: {sum(report.underruns for report in heard)}, "
             f"in the middle of sound: {sum(len(report.gaps) for report in heard)}"

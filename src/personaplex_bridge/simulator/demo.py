@@ -19,7 +19,7 @@ import numpy as np
 
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.files import read_as_mulaw, write_wav
-from personaplex_bridge.audio.ringback import waiting_sound
+from personaplex_bridge.audio.ringback import waiting_sounds
 from personaplex_bridge.config import Settings
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.pool import make_pool
@@ -98,7 +98,6 @@ async def _call(speech: bytes, options: DemoOptions, settings: Settings) -> Demo
     model = ModelServer(options.model)
     catalogue = load_catalogue(settings.personas_file)
     persona = catalogue.get(settings.persona)
-    sound = waiting_sound(settings.ringback)
     async with contextlib.AsyncExitStack() as stack:
         model_port = await stack.enter_async_context(hosted(model.application(), HOST, 0))
         # As `serve` makes them, but for the address. The call comes at once: a line that is to be
@@ -114,7 +113,7 @@ async def _call(speech: bytes, options: DemoOptions, settings: Settings) -> Demo
             catalogue,
             pool,
             over.set_result,
-            waiting_sound=sound,
+            waiting_sounds=waiting_sounds(settings.ringback),
             recorder=recorder,
         )
         async with hosted(bridge.application(), HOST, 0) as port:

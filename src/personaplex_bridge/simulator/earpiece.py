@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, SAMPLE_RATE_HZ
-from personaplex_bridge.audio.playout import loudness
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.simulator.playout import Playout
 from personaplex_bridge.simulator.report import Cleared, Gap, PhoneReport
 
@@ -11,11 +10,13 @@ from personaplex_bridge.simulator.report import Cleared, Gap, PhoneReport
 class Earpiece:
     """A phone's ear: what it hears goes into the report."""
 
-    def __init__(self, report: PhoneReport) -> None:
+    def __init__(self, report: PhoneReport, audio_format: AudioFormat = TELEPHONE) -> None:
         self.last_sound_s = 0.0
         """Phone time of the last frame that was heard as sound."""
         self._report = report
-        self._playout = Playout()
+        self._format = audio_format
+        self._frame_bytes = audio_format.frame_bytes
+        self._playout = Playout(audio_format)
         self._heard_bytes = 0
         self._was_loud = False
         self._in_gap = False
@@ -26,7 +27,7 @@ class Earpiece:
         Raises:
             PlayoutOverflow: the buffer is over ten minutes long.
         """
-        if len(payload) % FRAME_BYTES:
+        if len(payload) % self._frame_bytes:
             problem = f"{len(payload)} bytes of media are no whole frames"
             self._report.problems.append(problem)
         self._playout.add(payload)
@@ -43,21 +44,21 @@ class Earpiece:
 
     def hear_frame(self) -> list[str]:
         """The next 20 ms; the names of the marks that are reached."""
-        report, there = self._report, min(self._playout.waiting_bytes, FRAME_BYTES)
+        report, there = self._report, min(self._playout.waiting_bytes, self._frame_bytes)
         frame, marks = self._playout.play_frame()
         report.heard += frame
-        (loud,) = loudness(frame)
+        (loud,) = self._format.loudness(frame)
         if loud:
-            self.last_sound_s = self._heard_bytes / SAMPLE_RATE_HZ
+            self.last_sound_s = self._heard_bytes / self._format.bytes_per_s
             if report.first_sound_s is None:
                 report.first_sound_s = self.last_sound_s
-        report.missing.append(there < FRAME_BYTES)
-        if there < FRAME_BYTES:
+        report.missing.append(there < self._frame_bytes)
+        if there < self._frame_bytes:
             self._miss(there, sound_before=loud if there else self._was_loud)
         else:
             self._in_gap = False
         self._was_loud = loud
-        self._heard_bytes += FRAME_BYTES
+        self._heard_bytes += self._frame_bytes
         return marks
 
     def conclude(self) -> None:
@@ -67,9 +68,9 @@ class Earpiece:
 
     def _miss(self, there: int, *, sound_before: bool) -> None:
         """Media is missing after the frame's first `there` bytes."""
-        gaps, ms = self._report.gaps, (FRAME_BYTES - there) * 1000 / SAMPLE_RATE_HZ
+        gaps, ms = self._report.gaps, (self._frame_bytes - there) * 1000 / self._format.bytes_per_s
         if self._in_gap:
             gaps[-1] = Gap(gaps[-1].at_s, gaps[-1].ms + ms)
         elif sound_before:
-            gaps.append(Gap((self._heard_bytes + there) / SAMPLE_RATE_HZ, ms))
+            gaps.append(Gap((self._heard_bytes + there) / self._format.bytes_per_s, ms))
             self._in_gap = True

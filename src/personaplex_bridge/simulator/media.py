@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import aiohttp
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
-from personaplex_bridge.audio import mulaw
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.errors import MessageError
 from personaplex_bridge.simulator.earpiece import Earpiece
@@ -31,13 +29,16 @@ DRAIN_S = 1.0
 class PhoneStream:
     """One `<Connect><Stream>`. `run` it once; the report fills while it runs."""
 
-    def __init__(self, plan: CallPlan, report: PhoneReport, clock: Clock) -> None:
+    def __init__(
+        self, plan: CallPlan, report: PhoneReport, clock: Clock, stream_sid: str | None = None
+    ) -> None:
         self.report = report
         self._plan = plan
         self._clock = clock
-        self._stream_sid = "MZ" + secrets.token_hex(16)
+        self._stream_sid = stream_sid or "MZ" + secrets.token_hex(16)
         self._sequence_number = 0
-        self._earpiece = Earpiece(report)
+        self._format = plan.audio_format
+        self._earpiece = Earpiece(report, plan.audio_format)
         self._began = 0.0
         self._hung_up = False
         self._write: Callable[[str], Awaitable[None]]
@@ -49,15 +50,17 @@ class PhoneStream:
         url: str,
         parameters: Mapping[str, str],
         headers: Mapping[str, str],
+        protocols: Sequence[str] = (),
     ) -> bool:
-        """Talk until either side ends it; whether the caller did.
+        """Talk until either side ends it; whether the caller did. `protocols` are offered on the
+        upgrade: Twilio offers none.
 
         Raises:
             CallFailed: the socket can't be opened.
         """
         try:
             target = self._plan.route.target(url)
-            socket = await http.ws_connect(target, headers=headers, compress=0)
+            socket = await http.ws_connect(target, headers=headers, protocols=protocols, compress=0)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise CallFailed(f"no media socket at {url}: {error}") from error
         async with socket:
@@ -121,9 +124,9 @@ class PhoneStream:
         return 2 if is_nth(number + 1, faults.double) else 1
 
     async def _send_frame(self, number: int) -> None:
-        begin = number * FRAME_BYTES
-        payload = self._plan.speech[begin : begin + FRAME_BYTES]
-        payload += SILENCE * (FRAME_BYTES - len(payload))
+        size = self._format.frame_bytes
+        payload = self._plan.speech[number * size : (number + 1) * size]
+        payload = payload.ljust(size, self._format.silence)
         media = inbound.Media(self._stream_sid, self._next(), number + 1, number * 20, payload)
         self.report.sent_at.append(self._clock.now())
         await self._send(media)
@@ -133,7 +136,7 @@ class PhoneStream:
         plan, now_s = self._plan, frame_number * FRAME_S
         if plan.hang_up_after_s is not None:
             return now_s >= plan.hang_up_after_s
-        spoken_s = len(plan.speech) / mulaw.SAMPLE_RATE_HZ
+        spoken_s = len(plan.speech) / self._format.bytes_per_s
         if now_s > spoken_s + plan.patience_s:
             return True
         return now_s - max(spoken_s, self._earpiece.last_sound_s) > plan.quiet_s
@@ -193,6 +196,7 @@ class PhoneStream:
             call_sid=self.report.call_sid,
             account_sid=self._plan.account_sid,
             sequence_number=self._next(),
+            media_format=inbound.MediaFormat(self._format.encoding, self._format.rate_hz),
             custom_parameters=dict(parameters),
         )
 

@@ -89,7 +89,7 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """`<Dial>` of one number or SIP address, then `action`."""
+    """`<Dial>` of one number, SIP address or client, then `action`."""
 
     to: str
     action: str | None = None
@@ -184,8 +184,8 @@ def _read_enqueue(element: ET.Element) -> Enqueue:
 
 
 def _read_dial(element: ET.Element) -> Dial:
-    if len(element) > 1 or any(child.tag not in ("Number", "Sip") for child in element):
-        raise TwimlError("<Dial>: this stand-in dials one <Number> or <Sip>")
+    if len(element) > 1 or any(child.tag not in ("Number", "Sip", "Client") for child in element):
+        raise TwimlError("<Dial>: this stand-in dials one <Number>, <Sip> or <Client>")
     to = (element[0].text if len(element) else element.text) or ""
     if not to.strip():
         raise TwimlError("<Dial> without a number (error 13224)")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.errors import BridgeError
 from personaplex_bridge.simulator.faults import NO_CALL_FAULTS, CallFaults
 from personaplex_bridge.simulator.route import DIRECT, Route
@@ -17,7 +19,7 @@ class CallFailed(BridgeError):
 
 @dataclass(frozen=True, slots=True)
 class CallPlan:
-    """A phone call that is to be made. `speech` is mu-law at 8 kHz."""
+    """A phone call that is to be made. `speech` is media of its `audio_format`."""
 
     webhook_url: str
     speech: bytes
@@ -36,3 +38,6 @@ class CallPlan:
     """How long the caller speaks if they are asked for a message; 0: not at all."""
     faults: CallFaults = NO_CALL_FAULTS
     route: Route = DIRECT
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """What else the first webhook is told: of a softphone, its TwiML App and what it asks for."""
+    audio_format: AudioFormat = TELEPHONE

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, SILENCE
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 
-MAX_BUFFERED_BYTES = 10 * 60 * 8000
+MAX_BUFFERED_S = 10 * 60
 """Twilio's own bound: ten minutes, error 31931 past it."""
 
 
@@ -17,7 +17,9 @@ class PlayoutOverflow(Exception):
 class Playout:
     """What waits to be heard. `play_frame` is called every 20 ms of phone time."""
 
-    def __init__(self) -> None:
+    def __init__(self, audio_format: AudioFormat = TELEPHONE) -> None:
+        self._frame_bytes = audio_format.frame_bytes
+        self._format = audio_format
         self.underruns = 0
         """Times the audio stopped for want of media after it had begun."""
         self._media = bytearray()
@@ -31,15 +33,15 @@ class Playout:
         """Media not yet heard."""
         return len(self._media)
 
-    def add(self, mulaw: bytes) -> None:
+    def add(self, media: bytes) -> None:
         """Append media.
 
         Raises:
             PlayoutOverflow: the buffer is over ten minutes long.
         """
-        self._media += mulaw
-        self._taken += len(mulaw)
-        if len(self._media) > MAX_BUFFERED_BYTES:
+        self._media += media
+        self._taken += len(media)
+        if len(self._media) > MAX_BUFFERED_S * self._format.bytes_per_s:
             raise PlayoutOverflow("more than ten minutes of media are waiting (error 31931)")
 
     def mark(self, name: str) -> list[str]:
@@ -58,13 +60,13 @@ class Playout:
         """The next 20 ms that the caller hears, silence where media is missing, and the marks
         that this reaches.
         """
-        frame = bytes(self._media[:FRAME_BYTES])
-        del self._media[:FRAME_BYTES]
+        frame = bytes(self._media[: self._frame_bytes])
+        del self._media[: self._frame_bytes]
         self._given += len(frame)
-        if len(frame) < FRAME_BYTES:
+        if len(frame) < self._frame_bytes:
             self.underruns += self._playing
             self._playing = False
-            frame += SILENCE * (FRAME_BYTES - len(frame))
+            frame = frame.ljust(self._frame_bytes, self._format.silence)
         else:
             self._playing = True
         return frame, self._reached()

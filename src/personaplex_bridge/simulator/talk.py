@@ -10,8 +10,7 @@ import numpy as np
 
 from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.files import read_as_mulaw
-from personaplex_bridge.audio.mulaw import FRAME_BYTES, Pcm
-from personaplex_bridge.audio.playout import loudness
+from personaplex_bridge.audio.mulaw import FRAME_BYTES, Pcm, loudness
 from personaplex_bridge.audio.resample import Resampler
 from personaplex_bridge.simulator.behaviours import (
     FRAME_SAMPLES,

@@ -16,7 +16,9 @@ from personaplex_bridge.errors import MessageError
 Json: TypeAlias = dict[str, Any]
 
 MAX_PAYLOAD_BYTES = 60 * 8000
-"""Longest media payload accepted: one minute. Anything longer is a mistake, not speech."""
+"""Longest media payload accepted: one minute of mu-law, ten seconds of audio/L16 at 24 kHz.
+Anything longer is a mistake, not speech.
+"""
 
 MAX_SHOWN_CHARS = 80
 
@@ -74,7 +76,7 @@ def object_field(message: Json, name: str) -> Json:
 
 
 def payload_field(message: Json) -> bytes:
-    """The decoded base64 of `payload`: mu-law bytes, at least one.
+    """The decoded base64 of `payload`: at least one byte.
 
     Raises:
         MessageError: `bad-field`, `bad-base64` or `huge-payload`.
@@ -92,7 +94,7 @@ def payload_field(message: Json) -> bytes:
 
 
 def encode_payload(payload: bytes) -> str:
-    """Base64 of mu-law bytes."""
+    """Base64 of media."""
     return binascii.b2a_base64(payload, newline=False).decode()
 
 

@@ -36,11 +36,20 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class MediaFormat:
-    """Always mu-law, 8,000 Hz, mono."""
+    """What the media of a stream are. Twilio's are always mu-law, 8,000 Hz, mono."""
 
     encoding: str = "audio/x-mulaw"
     sample_rate_hz: int = 8000
     channels: int = 1
+
+    @property
+    def sample_bytes(self) -> int:
+        """Of one sample: audio/L16 (RFC 2586) has two, the more significant one first."""
+        return 2 if self.encoding == "audio/L16" else 1
+
+    def __str__(self) -> str:
+        """For errors."""
+        return f"{self.encoding}, {self.sample_rate_hz} Hz, channels: {self.channels}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,9 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """20 ms of the caller's voice: 160 bytes of mu-law. `timestamp_ms` is since the start."""
+    """20 ms of the caller's voice: from Twilio, 160 bytes of mu-law. `timestamp_ms` is since the
+    start.
+    """
 
     stream_sid: str
     sequence_number: int

@@ -26,7 +26,7 @@ from personaplex_bridge.twilio.fields import (
 
 @dataclass(frozen=True, slots=True)
 class PlayMedia:
-    """Play mu-law at 8 kHz after everything sent before it."""
+    """Play media of the stream's format after everything sent before it."""
 
     stream_sid: str
     payload: bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from personaplex_bridge.errors import StreamError
 
 BYTES_PER_S = 8000
-"""Mu-law at 8 kHz."""
+"""Of Twilio's media: mu-law at 8 kHz."""
 MAX_AHEAD_S = 5.0
 """Media may be so far ahead of the clock: for clocks that differ, and what Twilio had buffered."""
 MESSAGES_PER_S = 200
@@ -19,9 +19,12 @@ POLICY_VIOLATION = 1008
 
 
 class Pace:
-    """Counts what one stream sends. Times are seconds of one monotonic clock."""
+    """Counts what one stream sends, whose media have so many bytes a second. Times are seconds of
+    one monotonic clock.
+    """
 
-    def __init__(self, began_s: float) -> None:
+    def __init__(self, began_s: float, bytes_per_s: int = BYTES_PER_S) -> None:
+        self._bytes_per_s = bytes_per_s
         self._began_s = began_s
         self._messages = 0
         self._media_bytes = 0
@@ -35,7 +38,7 @@ class Pace:
         self._messages += 1
         self._media_bytes += media_bytes
         allowed_s = now_s - self._began_s + MAX_AHEAD_S
-        if self._media_bytes > allowed_s * BYTES_PER_S:
+        if self._media_bytes > allowed_s * self._bytes_per_s:
             raise StreamError("media comes faster than real time", POLICY_VIOLATION)
         if self._messages > allowed_s * MESSAGES_PER_S:
             raise StreamError("messages come too fast", POLICY_VIOLATION)

@@ -47,9 +47,13 @@ _TRANSITIONS: dict[tuple[StreamState, type[Inbound]], StreamState] = {
 
 
 class StreamProtocol:
-    """Checks the events of one stream against the table above."""
+    """Checks the events of one stream against the table above, and its media against the format
+    that they must have.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, media_format: MediaFormat = MediaFormat()) -> None:  # noqa: B008 - frozen
+        self._media_format = media_format
+        self._sample_bytes = media_format.sample_bytes
         self.state = StreamState.OPENED
         self.stream_sid = ""
 
@@ -58,7 +62,7 @@ class StreamProtocol:
 
         Raises:
             MessageError: malformed, out of order (`media-before-start` and the like), of
-                another stream, or in a format other than mu-law 8 kHz mono. The state is
+                another stream, in another format, or with a part of a sample. The state is
                 unchanged, so the caller may ignore the frame and go on.
         """
         event = parse(text)
@@ -74,12 +78,19 @@ class StreamProtocol:
             case Connected():
                 pass
             case Start(media_format=found):
-                if found != MediaFormat():
-                    raise MessageError("bad-format", f"not mu-law 8 kHz mono: {found}"[:120])
+                if found != self._media_format:
+                    told = f"must be {self._media_format}; got {shown(str(found))}"
+                    raise MessageError("bad-format", told)
                 self.stream_sid = event.stream_sid
             case _:
                 if event.stream_sid != self.stream_sid:
                     raise MessageError("wrong-stream", shown(event.stream_sid))
+                if self._sample_bytes > 1 and isinstance(event, Media):
+                    self._check_samples(len(event.payload))
+
+    def _check_samples(self, size_bytes: int) -> None:
+        if size_bytes % self._sample_bytes:
+            raise MessageError("split-sample", f"{size_bytes} bytes of media")
 
     def _out_of_order(self, event: Inbound) -> MessageError:
         name = type(event).__name__.lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 
@@ -10,7 +11,7 @@ from aiohttp import WSMsgType, web
 
 from personaplex_bridge.errors import MessageError, StreamError
 from personaplex_bridge.logs import Log
-from personaplex_bridge.twilio.inbound import Inbound, Start
+from personaplex_bridge.twilio.inbound import Inbound, MediaFormat, Start
 from personaplex_bridge.twilio.outbound import Clear, Outbound, PlayMedia, SendMark, serialize
 from personaplex_bridge.twilio.protocol import StreamProtocol
 
@@ -33,12 +34,16 @@ class MediaStream:
     """
 
     def __init__(
-        self, socket: web.WebSocketResponse, transport: asyncio.WriteTransport, log: Log
+        self,
+        socket: web.WebSocketResponse,
+        transport: asyncio.WriteTransport,
+        log: Log,
+        media_format: MediaFormat = MediaFormat(),  # noqa: B008 - frozen
     ) -> None:
         self.bad_messages: Counter[str] = Counter()
         self._socket = socket
         self._transport = transport
-        self._protocol = StreamProtocol()
+        self._protocol = StreamProtocol(media_format)
         self._log = log
 
     async def start(self, timeout_s: float) -> Start:
@@ -77,9 +82,9 @@ class MediaStream:
             else:
                 self._count_bad(MessageError("binary-frame", "Twilio sends text frames only"))
 
-    async def play(self, mulaw: bytes) -> None:
-        """Queue mu-law at Twilio. Waits while the socket is backed up."""
-        await self._send(PlayMedia(self._protocol.stream_sid, mulaw))
+    async def play(self, media: bytes) -> None:
+        """Queue media at Twilio. Waits while the socket is backed up."""
+        await self._send(PlayMedia(self._protocol.stream_sid, media))
 
     async def mark(self, name: str) -> None:
         """Ask for `name` to be echoed once everything queued before it has played."""
@@ -99,12 +104,14 @@ class MediaStream:
                 # Nothing is waiting and messages are small, so this doesn't wait either.
                 await self._socket.send_str(serialize(command))
                 return
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await self._socket.send_str(serialize(command))
-        except TimeoutError:
-            raise StreamError(f"Twilio has read nothing for {SEND_TIMEOUT_S:g} s") from None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await self._socket.send_str(serialize(command))
+                return
         except ConnectionError as error:
             raise StreamError(f"the socket is gone: {error}") from error
+        # Out here it has no context: a TimeoutError keeps its task, and that the error it ends by.
+        raise StreamError(f"Twilio has read nothing for {SEND_TIMEOUT_S:g} s")
 
     def _count_bad(self, error: MessageError) -> None:
         self.bad_messages[error.reason] += 1

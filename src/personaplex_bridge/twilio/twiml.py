@@ -27,6 +27,9 @@ MESSAGE_SILENCE_S = 5
 """A voicemail ends after so much silence."""
 END_OF_MESSAGE_KEY = "#"
 
+CLIENT = "client:"
+"""What the name of a client of the Voice SDK begins with, as one end of a call."""
+
 REST_S = 2
 """A pause where there is nothing to play."""
 
@@ -116,13 +119,16 @@ def leave_queue() -> str:
 
 
 def forward(to: str, action: str, words: Words | None = None) -> str:
-    """Dial a number (E.164) or a SIP address; `action` is told what came of it.
+    """Dial a number (E.164), a SIP address or a softphone (`client:NAME`); `action` is told what
+    came of it.
 
     A call that isn't answered yet goes on ringing until the other side answers.
     """
     dial = Dial(action=action, timeout=RING_S, answer_on_bridge=True)
     if to.startswith(("sip:", "sips:")):
         dial.sip(to)
+    elif to.startswith(CLIENT):
+        dial.client(to.removeprefix(CLIENT))
     else:
         dial.number(to)
     response = _saying(words)

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import web
 
 from personaplex_bridge import logs
+from personaplex_bridge.audio.format import HD, TELEPHONE, AudioFormat
 from personaplex_bridge.callers import Callers
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
@@ -36,13 +37,18 @@ BODY_TIMEOUT_S = 10.0
 """How long a webhook's body may take. Twilio sends it at once, and waits 15 s for the answer."""
 
 BROWSER_PROTOCOL: Final = "media-streams.browser"
-"""The WebSocket subprotocol of a browser's media socket. Two more that it offers are no protocols
-but show who it is: its CallSid and a pass, since a browser can set no other header, and what is in
-a URL ends in logs.
+HD_PROTOCOL: Final = "media-streams.browser.hd"
+BROWSER_FORMATS: Final = {BROWSER_PROTOCOL: TELEPHONE, HD_PROTOCOL: HD}
+"""The WebSocket subprotocols of a browser's media socket, and what its media are. Two more that it
+offers are no protocols but show who it is: its CallSid and a pass, since a browser can set no other
+header, and what is in a URL ends in logs.
 """
 
 BROWSER_CALL = web.RequestKey("browser_call", str)
 """The CallSid that a browser's pass is for."""
+
+AUDIO_FORMAT = web.RequestKey("audio_format", AudioFormat)
+"""What the media of a browser's call are; Twilio's are the telephone's."""
 
 _OFFERED = "Sec-WebSocket-Protocol"
 
@@ -102,19 +108,22 @@ class Access:
             HTTPBadRequest: it has no usable host or path.
         """
         offered = [name.strip() for name in request.headers.get(_OFFERED, "").split(",")]
-        if BROWSER_PROTOCOL in offered:
-            self._check_pass(request, offered)
+        protocols = [name for name in offered if name in BROWSER_FORMATS]
+        if protocols:
+            self._check_pass(request, offered, protocols[0])
             return
         if not self._is_signed(request, None):
             client = self._proxies.client_of(request)
             _log.warning("refused a media socket from %s: its signature is wrong", client)
             raise web.HTTPForbidden(text="wrong signature\n")
 
-    def issue_pass(self, call_sid: str) -> tuple[str, ...]:
+    def issue_pass(self, call_sid: str, audio_format: AudioFormat = TELEPHONE) -> tuple[str, ...]:
         """What a page of ours must offer as subprotocols to open the media socket of a call; good
-        once, for a minute.
+        once, for a minute, and for media of this format alone.
         """
-        return BROWSER_PROTOCOL, call_sid, self._passes.issue(call_sid, {})
+        protocols = (name for name, known in BROWSER_FORMATS.items() if known is audio_format)
+        protocol = next(protocols)
+        return protocol, call_sid, self._passes.issue(call_sid, {"protocol": protocol})
 
     def origin_of(self, request: web.Request) -> str:
         """Scheme and host of the page of ours that a browser's request comes from.
@@ -161,12 +170,12 @@ class Access:
         local = not forwarded and urlsplit(f"//{host}").hostname in LOOPBACK_HOSTS
         return f"http://{host}" if local else f"https://{host}"
 
-    def _check_pass(self, request: web.Request, offered: list[str]) -> None:
+    def _check_pass(self, request: web.Request, offered: list[str], protocol: str) -> None:
         """A browser can't sign. What a page of ours has got from us a moment ago is as good."""
         self.origin_of(request)
-        call_sid, token = ([name for name in offered if name != BROWSER_PROTOCOL] + ["", ""])[:2]
+        call_sid, token = ([name for name in offered if name != protocol] + ["", ""])[:2]
         try:
-            self._passes.redeem(token, call_sid, {})
+            self._passes.redeem(token, call_sid, {"protocol": protocol})
         except StreamRefused as error:
             self._count(request)
             client = self._proxies.client_of(request)
@@ -175,6 +184,7 @@ class Access:
             refusal[REFUSED] = Refused[f"TOKEN_{Refusal(error.reason).name}"]
             raise refusal from None
         request[BROWSER_CALL] = call_sid
+        request[AUDIO_FORMAT] = BROWSER_FORMATS[protocol]
 
     def _is_signed(self, request: web.Request, form: Mapping[str, str] | None) -> bool:
         """Whether Twilio has signed it, or need not; `form` is None for an upgrade.

@@ -11,10 +11,12 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 from aiohttp import web
 
 from personaplex_bridge import logs, memory
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.audio.hold import HoldSound, music
 from personaplex_bridge.callers import Callers, masked
 from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
@@ -25,10 +27,10 @@ from personaplex_bridge.personas import Catalogue, Choice, choose
 from personaplex_bridge.pool import ModelPool
 from personaplex_bridge.record import CallRecord, Ending
 from personaplex_bridge.recording.recorder import Recorder
-from personaplex_bridge.session import BridgeSession
-from personaplex_bridge.twilio.inbound import Start
+from personaplex_bridge.session import BridgeSession, Record
+from personaplex_bridge.twilio.inbound import MediaFormat, Start
 from personaplex_bridge.twilio.stream import MediaStream
-from personaplex_bridge.web.access import BROWSER_CALL, BROWSER_PROTOCOL, Access
+from personaplex_bridge.web.access import AUDIO_FORMAT, BROWSER_CALL, BROWSER_FORMATS, Access
 from personaplex_bridge.web.admission import Admission
 from personaplex_bridge.web.aftermath import GOING_AWAY, Aftermath
 from personaplex_bridge.web.answers import Answers
@@ -78,10 +80,11 @@ class Bridge:
         on_call_over: CallOver | None = None,
         *,
         observers: Sequence[Observer] = (),
-        waiting_sound: bytes | None = None,
+        waiting_sounds: Mapping[AudioFormat, bytes] = MappingProxyType({}),
         hold_sound: HoldSound | None = None,
         callers: Callers | None = None,
         recorder: Recorder | None = None,
+        app_sid: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
@@ -103,12 +106,12 @@ class Bridge:
         """For pages of ours."""
         self._waiting = Waiting(*lines, settings, hold_sound or music(), clock)
         self._routes = (
-            Webhooks(*lines, settings),
+            Webhooks(*lines, settings, app_sid),
             self._waiting,
             Aftermath(access, answers, self._ending_of),
         )
         self._on_call_over = on_call_over
-        self._waiting_sound = waiting_sound
+        self._waiting_sounds = waiting_sounds
         self._recorder = recorder
         self._clock = clock
         self._began = time.monotonic()
@@ -180,13 +183,15 @@ class Bridge:
     async def serve_stream(self, request: web.Request) -> web.WebSocketResponse:
         """One call's media socket, from upgrade to close."""
         self._access.check_upgrade(request)
+        # As much time fits into a message of either format.
+        scale = request.get(AUDIO_FORMAT, TELEPHONE).bytes_per_s // TELEPHONE.bytes_per_s
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
-            max_msg_size=self._settings.max_message_bytes,
+            max_msg_size=self._settings.max_message_bytes * scale,
             heartbeat=PING_AFTER_S,
             compress=False,
             decode_text=False,  # orjson reads bytes
-            protocols=(BROWSER_PROTOCOL,),
+            protocols=tuple(BROWSER_FORMATS),
         )
         await socket.prepare(request)
         if request.transport is not None:  # else it is gone already
@@ -256,15 +261,17 @@ class Bridge:
         transport: asyncio.WriteTransport,
     ) -> None:
         log = logs.CallLog(next(self._numbers))
+        media = request.get(AUDIO_FORMAT, TELEPHONE)
         session = BridgeSession(
-            MediaStream(socket, transport, log),
+            MediaStream(socket, transport, log, MediaFormat(media.encoding, media.rate_hz)),
             self._pool.line,
             partial(self._admit, request),
             self._settings,
             log,
             on_begin=self._begins,
-            waiting_sound=self._waiting_sound,
-            begin_recording=None if self._recorder is None else self._recorder.begin,
+            waiting_sound=self._waiting_sounds.get(media),
+            begin_recording=self._recording_of(media),
+            audio_format=media,
             clock=self._clock,
         )
         task = asyncio.current_task()
@@ -282,6 +289,10 @@ class Bridge:
                 self._on_call_over(session.record)
             if not self._calls:
                 asyncio.get_running_loop().call_later(IDLE_S, self._tidy_up)
+
+    def _recording_of(self, media: AudioFormat) -> Record | None:
+        recorder = self._recorder
+        return None if recorder is None else partial(recorder.begin, audio_format=media)
 
     def _begins(self, record: CallRecord) -> None:
         parties = self._callers.of(record.call_sid)

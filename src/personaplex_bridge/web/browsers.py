@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from personaplex_bridge import logs
+from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
 from personaplex_bridge.errors import ModelUnavailable, PersonaError
 from personaplex_bridge.personas import Choice
 from personaplex_bridge.web.access import Access
@@ -34,6 +35,8 @@ class BrowserCall:
     """The subprotocols to offer on the upgrade: they show who it is."""
     parameters: Mapping[str, str] = field(repr=False)
     """The `customParameters` of `start`, a one-time token among them."""
+    audio_format: AudioFormat
+    """What its media are, both ways: the `mediaFormat` of `start`."""
 
 
 class BrowserCalls:
@@ -47,7 +50,12 @@ class BrowserCalls:
         self._choose = choose
         self._tickets = tickets
 
-    async def begin(self, request: web.Request, asked: Mapping[str, str]) -> BrowserCall:
+    async def begin(
+        self,
+        request: web.Request,
+        asked: Mapping[str, str],
+        audio_format: AudioFormat = TELEPHONE,
+    ) -> BrowserCall:
         """Reserve a model server. `asked` may hold `persona`, `voice` and `text_prompt`.
 
         Unlike a caller on the telephone, who asks for something that isn't there is told so.
@@ -66,14 +74,15 @@ class BrowserCalls:
             raise ModelUnavailable("the bridge takes no more calls: it is being shut down")
         call_sid = f"CA{secrets.token_hex(16)}"
         await self._admission.reserve(call_sid, choice.role)
-        _log.info("a browser calls: persona %s", choice.persona)
+        _log.info("a browser calls: persona %s, sound %s", choice.persona, audio_format.name)
         token = self._tickets.issue(call_sid, choice.parameters)
         return BrowserCall(
             call_sid,
             f"MZ{secrets.token_hex(16)}",
             "ws" + origin.removeprefix("http") + STREAM_PATH,
-            self._access.issue_pass(call_sid),
+            self._access.issue_pass(call_sid, audio_format),
             {**choice.parameters, TOKEN_PARAMETER: token},
+            audio_format,
         )
 
     async def give_up(self, call_sid: str) -> None:

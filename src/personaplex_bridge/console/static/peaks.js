@@ -30,7 +30,8 @@ export async function peaksOf(url, told = () => {}, signal = undefined) {
       continue;
     }
     pages.push(page);
-    end = Math.max(0, Number(new DataView(page.buffer, page.byteOffset).getBigInt64(6, true)) - skip) / GRANULES_HZ;
+    const granules = Number(new DataView(page.buffer, page.byteOffset).getBigInt64(6, true));
+    if (granules >= 0) end = Math.max(0, granules - skip) / GRANULES_HZ; // -1: no packet ends here
     if (pages.length >= PAGES) await decode();
   }
   if (pages.length) await decode();

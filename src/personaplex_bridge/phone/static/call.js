@@ -1,7 +1,7 @@
 // A call: microphone, line, media socket and what the bridge tells of it, from lifting the receiver
 // to hanging up. It knows nothing of the page.
 
-import { decode } from "./mulaw.js";
+import { FRAME_MS, TELEPHONE, formatOf } from "./format.js";
 import { Recording } from "./recording.js";
 import { MediaStream, StreamError } from "./stream.js";
 
@@ -28,14 +28,16 @@ export class Call extends EventTarget {
   // `notice` (text), `over` {text, isError}.
   constructor() {
     super();
-    this.recording = new Recording();
+    this.format = TELEPHONE;
+    this.recording = new Recording(TELEPHONE);
     this.isOver = false;
     this.isMuted = false;
     this.marks = new Map(); // name: when it came
     this.seconds = 0;
   }
 
-  // Call. `wanted` may hold persona, voice and text_prompt. Errors end in an `over` event.
+  // Call. `wanted` may hold persona, voice, text_prompt and sound ("telephone" or "hd"). Errors end
+  // in an `over` event.
   async begin(wanted) {
     try {
       // First what people may refuse: no model server waits for them.
@@ -44,6 +46,7 @@ export class Call extends EventTarget {
       const granted = await reserve(wanted);
       if (this.isOver) return giveUp(granted.call_sid);
       this.callSid = granted.call_sid;
+      this.#agreeOn(granted.format);
       this.#tell("state", "connecting");
       this.#openSocket(granted);
       this.#listenToBridge();
@@ -99,12 +102,20 @@ export class Call extends EventTarget {
     throw new CallError("hung up");
   }
 
+  // The bridge says what the media are to be.
+  #agreeOn({ encoding }) {
+    this.format = formatOf(encoding);
+    if (!this.format) throw new CallError(`This page knows no ${encoding}: reload it.`);
+    this.recording = new Recording(this.format);
+  }
+
   #openSocket(granted) {
     this.stream = new MediaStream({
       accountSid: granted.account_sid,
       callSid: granted.call_sid,
       streamSid: granted.stream_sid,
       parameters: granted.parameters,
+      format: this.format,
     });
     this.socket = new WebSocket(granted.stream_url, granted.protocols);
     let isOpen = false;
@@ -123,7 +134,9 @@ export class Call extends EventTarget {
 
   #connectLine() {
     const { context } = this;
-    this.line = new AudioWorkletNode(context, "line", { outputChannelCount: [1] });
+    const processorOptions = { encoding: this.format.encoding };
+    const options = { outputChannelCount: [1], processorOptions };
+    this.line = new AudioWorkletNode(context, "line", options);
     this.line.port.postMessage({ muted: this.isMuted });
     this.line.port.onmessage = ({ data }) => this.#say(data);
     context.createMediaStreamSource(this.microphone).connect(this.line).connect(context.destination);
@@ -133,7 +146,7 @@ export class Call extends EventTarget {
   #hear(text) {
     try {
       const said = this.stream.receive(text);
-      if (said.event === "media") this.line.port.postMessage({ play: said.mulaw });
+      if (said.event === "media") this.line.port.postMessage({ play: said.media });
       if (said.event === "clear") this.line.port.postMessage({ clear: true });
       if (said.event === "mark") {
         this.marks.set(said.name, performance.now());
@@ -153,8 +166,10 @@ export class Call extends EventTarget {
     if (spoken === undefined || !this.isTalking) return;
     this.socket.send(this.stream.media(spoken));
     this.recording.add(spoken, heard);
-    this.seconds += spoken.length / 8000;
-    this.#tell("frame", { spokenDb: level(spoken), heardDb: level(heard), waitingMs, underruns });
+    this.seconds += FRAME_MS / 1000;
+    const { decode } = this.format;
+    const [spokenDb, heardDb] = [level(decode(spoken)), level(decode(heard))];
+    this.#tell("frame", { spokenDb, heardDb, waitingMs, underruns });
   }
 
   #echo(name) {
@@ -234,8 +249,7 @@ function sentence(text) {
 }
 
 // Of a frame, in decibels below the loudest there is.
-function level(mulaw) {
-  const samples = decode(mulaw);
+function level(samples) {
   const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
   return power === 0 ? -Infinity : 10 * Math.log10(power / 32768 ** 2);
 }

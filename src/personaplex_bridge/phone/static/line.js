@@ -1,20 +1,22 @@
 // The telephone inside the page, in the audio thread: what the microphone hears becomes frames of
-// mu-law, what the bridge sends is played. Both directions have the audio device's clock.
+// media, what the bridge sends is played. Both directions have the audio device's clock.
 //
-// To it:   {play: mulaw}, {mark: name}, {clear: true}, {muted: bool}, {hangUp: true}
-// From it: {spoken: mulaw, heard: mulaw}, 20 ms of each; {marks: [name]}; {waitingMs, underruns};
+// It is made with {encoding}: the format of the media.
+// To it:   {play: media}, {mark: name}, {clear: true}, {muted: bool}, {hangUp: true}
+// From it: {spoken: media, heard: media}, 20 ms of each; {marks: [name]}; {waitingMs, underruns};
 //          {overflow: true}
 
-import { FRAME_BYTES, RATE_HZ, SILENCE, decode, encode } from "./mulaw.js";
+import { formatOf } from "./format.js";
 import { Playout, PlayoutOverflow } from "./playout.js";
 import { Resampler } from "./resample.js";
 
 class Line extends AudioWorkletProcessor {
-  constructor() {
+  constructor({ processorOptions }) {
     super();
-    this.toPhone = new Resampler(sampleRate, RATE_HZ);
-    this.toSpeaker = new Resampler(RATE_HZ, sampleRate);
-    this.playout = new Playout();
+    this.format = formatOf(processorOptions.encoding);
+    this.toPhone = new Resampler(sampleRate, this.format.rateHz);
+    this.toSpeaker = new Resampler(this.format.rateHz, sampleRate);
+    this.playout = new Playout(this.format);
     this.spoken = new Bytes();
     this.heard = new Bytes();
     this.speaker = new Float32Array(0);
@@ -31,9 +33,9 @@ class Line extends AudioWorkletProcessor {
     if (hangUp) this.isOver = true;
   }
 
-  play(mulaw) {
+  play(media) {
     try {
-      this.playout.add(mulaw);
+      this.playout.add(media);
     } catch (error) {
       if (!(error instanceof PlayoutOverflow)) throw error;
       this.port.postMessage({ overflow: true });
@@ -47,19 +49,20 @@ class Line extends AudioWorkletProcessor {
   process([input], [output]) {
     if (this.isOver) return false;
     // What the phone hears comes first: how much of it there is is the phone's clock.
-    const mulaw = encode(this.toPhone.process(mixed(input, output[0].length)));
-    this.spoken.add(this.muted ? mulaw.fill(SILENCE) : mulaw);
-    const { heard, marks } = this.playout.take(mulaw.length);
+    const { encode, silence, frameBytes } = this.format;
+    const media = encode(this.toPhone.process(mixed(input, output[0].length)));
+    this.spoken.add(this.muted ? media.fill(silence) : media);
+    const { heard, marks } = this.playout.take(media.length);
     this.heard.add(heard);
     this.tell(marks);
     this.sound(heard, output);
-    while (this.spoken.length >= FRAME_BYTES) this.tellFrame();
+    while (this.spoken.length >= frameBytes) this.tellFrame();
     return true;
   }
 
   sound(heard, output) {
-    const samples = Float32Array.from(decode(heard), (sample) => sample / 32768);
-    this.speaker = joined(this.speaker, this.toSpeaker.process(samples));
+    const samples = Float32Array.from(this.format.decode(heard), (sample) => sample / 32768);
+    this.speaker = joined(Float32Array, this.speaker, this.toSpeaker.process(samples));
     // The two rates need not divide: a sample may be missing at the very beginning.
     const count = Math.min(output[0].length, this.speaker.length);
     for (const channel of output) channel.set(this.speaker.subarray(0, count));
@@ -68,8 +71,8 @@ class Line extends AudioWorkletProcessor {
 
   tellFrame() {
     const { waitingMs, underruns } = this.playout;
-    const spoken = this.spoken.take(FRAME_BYTES);
-    const heard = this.heard.take(FRAME_BYTES);
+    const spoken = this.spoken.take(this.format.frameBytes);
+    const heard = this.heard.take(this.format.frameBytes);
     this.port.postMessage({ spoken, heard, waitingMs, underruns });
   }
 }
@@ -84,7 +87,7 @@ class Bytes {
   }
 
   add(bytes) {
-    this.held = Uint8Array.from([...this.held, ...bytes]);
+    this.held = joined(Uint8Array, this.held, bytes);
   }
 
   take(count) {
@@ -104,8 +107,8 @@ function mixed(channels, length) {
   });
 }
 
-function joined(first, second) {
-  const whole = new Float32Array(first.length + second.length);
+function joined(Samples, first, second) {
+  const whole = new Samples(first.length + second.length);
   whole.set(first);
   whole.set(second, first.length);
   return whole;

@@ -1,10 +1,5 @@
 // G.711 mu-law: one byte a sample, the sound of the telephone network.
 
-export const RATE_HZ = 8000;
-export const FRAME_BYTES = 160;
-export const FRAME_MS = 20;
-export const SILENCE = 0xff;
-
 const BIAS = 132;
 const MOST = 32767;
 

@@ -1,7 +1,7 @@
 // The page: what people choose and press, and what they are shown of a call.
 
 import { Call } from "./call.js";
-import { MAX_SECONDS } from "./recording.js";
+import { Choices } from "./choices.js";
 
 const KEYS = "123456789*0#";
 const PAUSE_S = 1.2; // so long between words begins a new paragraph
@@ -10,62 +10,21 @@ const METER_EVERY_FRAMES = 5;
 
 const at = (id) => document.getElementById(id);
 
+const choices = new Choices(at("choices"));
 let call = null;
 let frames = 0;
 let lastWordS = -Infinity;
-let personas = [];
 
 // ------------------------------------------------------------------ choosing
 
 async function loadOptions() {
-  const answer = await fetch("/phone/options");
-  if (!answer.ok) throw new Error(`the bridge answers ${answer.status}`);
-  const options = await answer.json();
-  personas = options.personas;
-  for (const { name, experimental } of personas) {
-    at("persona").add(new Option(experimental ? `${name} (experimental)` : name, name));
-  }
-  at("voice").add(new Option("The persona's own", ""));
-  for (const voice of options.voices) at("voice").add(new Option(voiceName(voice), voice));
-  at("text_prompt").maxLength = options.max_prompt_chars;
-  at("persona").value = options.default;
-  at("notice").textContent = options.notice ?? "";
-  at("notice").hidden = options.notice === null;
-  fillInFromAddress();
-  showChoice();
-}
-
-// #persona=…&voice=…&text_prompt=…: what is behind the # never leaves the browser.
-function fillInFromAddress() {
-  const asked = new URLSearchParams(location.hash.slice(1));
-  for (const [name, value] of asked) {
-    const field = at("choices").elements.namedItem(name);
-    if (!field) continue;
-    const before = field.value;
-    field.value = value;
-    if (field.value === "" && value !== "") field.value = before; // no such option
-    if (name === "text_prompt" && value !== "") field.closest("details").open = true;
-  }
-}
-
-function voiceName(voice) {
-  const kind = voice.startsWith("NAT") ? "natural" : "varied";
-  return `${voice} (${voice[3] === "F" ? "female" : "male"}, ${kind})`;
-}
-
-function showChoice() {
-  const persona = personas.find(({ name }) => name === at("persona").value);
-  if (!persona) return;
-  at("about").textContent = `${persona.description || persona.name}. Voice ${persona.voice}.`;
-  at("text_prompt").placeholder = persona.text_prompt;
-  const { value, maxLength } = at("text_prompt");
-  at("left").textContent = `Empty: the persona's own. ${maxLength - value.length} characters left.`;
+  const { notice } = await choices.load();
+  at("notice").textContent = notice ?? "";
+  at("notice").hidden = notice === null;
 }
 
 function chosen() {
-  const own = at("text_prompt").value === "" ? "" : ", with a prompt of my own";
-  const voice = at("voice").value === "" ? "" : `, voice ${at("voice").value}`;
-  return at("persona").value + voice + own;
+  return choices.inWords + (at("sound").checked ? ", in HD" : "");
 }
 
 // ------------------------------------------------------------------- calling
@@ -86,7 +45,7 @@ function begin() {
   call.addEventListener("notice", ({ detail }) => tellProblem(detail));
   call.addEventListener("over", ({ detail }) => showEnd(detail));
   showState("asking");
-  const wanted = Object.fromEntries(new FormData(at("choices")));
+  const { wanted } = choices;
   allow(false);
   call.mute(false);
   call.begin(wanted);
@@ -112,7 +71,7 @@ function showEnd({ text, isError }) {
   allow(true);
   showLevel(at("spoken"), -Infinity);
   showLevel(at("heard"), -Infinity);
-  at("save").disabled = call.recording.bytes === 0;
+  at("save").disabled = call.recording.samples === 0;
 }
 
 // Between calls people may choose, in a call they may press keys.
@@ -161,7 +120,8 @@ function showFrame({ spokenDb, heardDb, waitingMs, underruns }) {
   at("gaps").textContent = String(underruns);
   at("timer").textContent = clock(call.seconds);
   if (call.recording.isFull) {
-    tellProblem(`Only the first ${MAX_SECONDS / 60} minutes are in the recording.`);
+    const minutes = call.recording.maxSeconds / 60;
+    tellProblem(`Only the first ${minutes} minutes are in the recording.`);
   }
 }
 
@@ -229,7 +189,6 @@ at("choices").addEventListener("submit", (event) => {
   if (call === null || call.isOver) begin();
   else call.hangUp();
 });
-at("choices").addEventListener("input", showChoice);
 at("mute").addEventListener("click", () => {
   call.mute(!call.isMuted);
   showMuted(call.isMuted);

@@ -3,31 +3,33 @@
 // What comes when it has run dry waits for a moment before it is played: messages that come a few
 // milliseconds late then make no gap.
 
-import { RATE_HZ, SILENCE } from "./mulaw.js";
-
 export const CUSHION_MS = 40;
-const CUSHION_BYTES = (CUSHION_MS * RATE_HZ) / 1000;
-const MAX_WAITING_BYTES = 10 * 60 * RATE_HZ; // Twilio's bound: ten minutes, its error 31931
+const MAX_WAITING_S = 10 * 60; // Twilio's bound: ten minutes, its error 31931
 
 export class PlayoutOverflow extends Error {}
 
 export class Playout {
-  constructor() {
+  // Of media in a format; all lengths are bytes of whole samples.
+  constructor(format) {
+    this.format = format;
+    this.cushion = (CUSHION_MS * format.bytesPerSecond) / 1000;
     this.underruns = 0; // times the sound stopped for want of media
     this.queue = []; // pieces of media and marks, in order
     this.waiting = 0; // bytes
     this.isPlaying = false;
-    this.patience = CUSHION_BYTES; // how long it still waits, in bytes of silence
+    this.patience = this.cushion; // how long it still waits, in bytes of silence
   }
 
   get waitingMs() {
-    return (this.waiting * 1000) / RATE_HZ;
+    return (this.waiting * 1000) / this.format.bytesPerSecond;
   }
 
-  add(mulaw) {
-    this.waiting += mulaw.length;
-    if (this.waiting > MAX_WAITING_BYTES) throw new PlayoutOverflow("ten minutes of sound wait");
-    this.queue.push(mulaw);
+  add(media) {
+    this.waiting += media.length;
+    if (this.waiting > MAX_WAITING_S * this.format.bytesPerSecond) {
+      throw new PlayoutOverflow("ten minutes of sound wait");
+    }
+    this.queue.push(media);
   }
 
   // Set a mark after all that waits; returns the names of those that are reached already.
@@ -48,7 +50,7 @@ export class Playout {
 
   // The next bytes to be heard, silence where media is missing, and the marks that this reaches.
   take(count) {
-    const heard = new Uint8Array(count).fill(SILENCE);
+    const heard = new Uint8Array(count).fill(this.format.silence);
     const marks = [];
     if (!this.#isDue(count)) return { heard, marks };
     let filled = 0;
@@ -84,6 +86,6 @@ export class Playout {
 
   #rest() {
     this.isPlaying = false;
-    this.patience = CUSHION_BYTES;
+    this.patience = this.cushion;
   }
 }

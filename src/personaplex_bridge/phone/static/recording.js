@@ -1,35 +1,39 @@
 // Both sides of a call as a WAV: the caller left, the model right, as in the phone they were heard.
 
-import { RATE_HZ, decode } from "./mulaw.js";
-
-export const MAX_SECONDS = 3600;
+export const MAX_WAV_BYTES = 3600 * 8000 * 4; // an hour of the telephone, twenty minutes of HD
 const HEADER_BYTES = 44;
 
 export class Recording {
-  constructor() {
-    this.frames = []; // pairs of mu-law: spoken, heard
-    this.bytes = 0; // of one side
+  constructor(format) {
+    this.format = format;
+    this.frames = []; // pairs of media: spoken, heard
+    this.samples = 0; // of one side
   }
 
   get seconds() {
-    return this.bytes / RATE_HZ;
+    return this.samples / this.format.rateHz;
+  }
+
+  get maxSeconds() {
+    return MAX_WAV_BYTES / (this.format.rateHz * 4);
   }
 
   get isFull() {
-    return this.seconds >= MAX_SECONDS;
+    return this.seconds >= this.maxSeconds;
   }
 
-  // Keep a frame of each side; beyond an hour no more is kept.
+  // Keep a frame of each side; no more is kept than `maxSeconds`.
   add(spoken, heard) {
     if (this.isFull) return;
     this.frames.push([spoken, heard]);
-    this.bytes += spoken.length;
+    this.samples += spoken.length / this.format.sampleBytes;
   }
 
   // RIFF WAVE, two channels of 16 bits.
   toWav() {
-    const wav = new DataView(new ArrayBuffer(HEADER_BYTES + this.bytes * 4));
-    writeHeader(wav, this.bytes * 4);
+    const { rateHz, decode } = this.format;
+    const wav = new DataView(new ArrayBuffer(HEADER_BYTES + this.samples * 4));
+    writeHeader(wav, rateHz, this.samples * 4);
     let at = HEADER_BYTES;
     for (const [spoken, heard] of this.frames) {
       const [left, right] = [decode(spoken), decode(heard)];
@@ -42,7 +46,7 @@ export class Recording {
   }
 }
 
-function writeHeader(wav, size) {
+function writeHeader(wav, rateHz, size) {
   const text = (at, letters) => [...letters].forEach((c, i) => wav.setUint8(at + i, c.charCodeAt(0)));
   text(0, "RIFF");
   wav.setUint32(4, HEADER_BYTES - 8 + size, true);
@@ -50,8 +54,8 @@ function writeHeader(wav, size) {
   wav.setUint32(16, 16, true);
   wav.setUint16(20, 1, true); // PCM
   wav.setUint16(22, 2, true); // channels
-  wav.setUint32(24, RATE_HZ, true);
-  wav.setUint32(28, RATE_HZ * 4, true);
+  wav.setUint32(24, rateHz, true);
+  wav.setUint32(28, rateHz * 4, true);
   wav.setUint16(32, 4, true);
   wav.setUint16(34, 16, true);
   text(36, "data");

@@ -4,14 +4,15 @@
 // Text in, events out, and the other way round; no socket, no page. Numbers travel as strings,
 // except in mediaFormat.
 
-import { FRAME_MS, RATE_HZ } from "./mulaw.js";
+import { FRAME_MS } from "./format.js";
 
 const KEYS = "0123456789*#ABCD";
 
 export class StreamError extends Error {}
 
 export class MediaStream {
-  constructor({ accountSid, callSid, streamSid, parameters }) {
+  constructor({ accountSid, callSid, streamSid, parameters, format }) {
+    this.format = format;
     this.accountSid = accountSid;
     this.callSid = callSid;
     this.streamSid = streamSid;
@@ -28,17 +29,17 @@ export class MediaStream {
       streamSid: this.streamSid,
       callSid: this.callSid,
       tracks: ["inbound"],
-      mediaFormat: { encoding: "audio/x-mulaw", sampleRate: RATE_HZ, channels: 1 },
+      mediaFormat: { encoding: this.format.encoding, sampleRate: this.format.rateHz, channels: 1 },
       customParameters: this.parameters,
     };
     return [JSON.stringify(connected), this.#message("start", start)];
   }
 
   // The next 20 ms of the caller's.
-  media(mulaw) {
+  media(frame) {
     const chunk = String(this.chunks + 1);
     const timestamp = String(this.chunks++ * FRAME_MS);
-    return this.#message("media", { track: "inbound", chunk, timestamp, payload: base64(mulaw) });
+    return this.#message("media", { track: "inbound", chunk, timestamp, payload: base64(frame) });
   }
 
   dtmf(digit) {
@@ -55,13 +56,13 @@ export class MediaStream {
     return this.#message("stop", { accountSid: this.accountSid, callSid: this.callSid });
   }
 
-  // What the bridge says: {event: "media", mulaw}, {event: "mark", name} or {event: "clear"}.
+  // What the bridge says: {event: "media", media}, {event: "mark", name} or {event: "clear"}.
   receive(text) {
     const message = parse(text);
     if (message.streamSid !== this.streamSid) throw new StreamError("another stream's streamSid");
     switch (message.event) {
       case "media":
-        return { event: "media", mulaw: bytes(message.media?.payload) };
+        return { event: "media", media: this.#samples(message.media?.payload) };
       case "mark":
         if (typeof message.mark?.name !== "string") throw new StreamError("a mark without a name");
         return { event: "mark", name: message.mark.name };
@@ -70,6 +71,12 @@ export class MediaStream {
       default:
         throw new StreamError(`no such event: ${String(message.event).slice(0, 40)}`);
     }
+  }
+
+  #samples(payload) {
+    const media = bytes(payload);
+    if (media.length % this.format.sampleBytes) throw new StreamError("a part of a sample");
+    return media;
   }
 
   #message(event, body) {
@@ -89,8 +96,8 @@ function parse(text) {
   throw new StreamError("no JSON object");
 }
 
-function base64(mulaw) {
-  return btoa(String.fromCharCode(...mulaw));
+function base64(media) {
+  return btoa(String.fromCharCode(...media));
 }
 
 function bytes(payload) {
