@@ -162,7 +162,7 @@ def _entry(chance: random.Random, number: int) -> Entry:
         persona=PERSONAS[min(int(chance.expovariate(1.0)), len(PERSONAS) - 1)],
         model_server=1 + number % 8,
         caller=masked(party),
-        called="+1555***0100",
+        called="+155***00",
         started_at=began,
         updated_at=began + timedelta(seconds=duration_s),
         ended_at=began + timedelta(seconds=duration_s),

@@ -7,7 +7,7 @@ import pytest
 from personaplex_bridge.observing import Answer, Observer, Refused, Several, Webhook
 from personaplex_bridge.record import CallRecord
 
-WEBHOOK = Webhook("CA1", "/voice/inbound", Answer.CONNECTED, 0.1, None, "+15550100", "+15550199")
+WEBHOOK = Webhook("CA1", "/voice/inbound", Answer.CONNECTED, 0.1)
 
 
 class Notes(Observer):

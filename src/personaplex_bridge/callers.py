@@ -15,7 +15,7 @@ MAX_CALLS = 10_000
 """The oldest are forgotten."""
 
 HIDDEN = "***"
-_HEAD, _TAIL, _LEAST_HIDDEN = 4, 4, 3
+_HEAD, _TAIL, _LEAST_HIDDEN = 3, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,10 @@ class Callers:
 
 
 def masked(party: str) -> str:
-    """A number or an address as it may be shown: `+1555***0111`, `sip:***`, `***`.
+    """A number or an address as it may be shown: `+155***11`, `sip:***`, `***`.
 
-    At least three digits of a number are hidden, of a short one more of its beginning is.
+    Enough to tell callers apart in a list, and too little to try out whose number it is: of one
+    with eleven digits a million would fit. At least three digits are hidden, whatever its length.
     """
     number = re.fullmatch(r"\+(\d{3,15})", normal(party), re.ASCII)
     if number is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -85,10 +85,6 @@ class Webhook:
     """From the request's headers to the answer."""
     held_s: float | None = None
     """How long the caller has held, when they leave the queue."""
-    caller: str = field(default="", repr=False)
-    """Twilio's `From`: private."""
-    called: str = field(default="", repr=False)
-    """Twilio's `To`: private."""
 
 
 class Observer(Protocol):

@@ -114,6 +114,11 @@ class BridgeSession:
         return self._turns.delays_s
 
     @property
+    def answered_s(self) -> Sequence[float]:
+        """When each of those first sounds was heard, since the stream's start."""
+        return [at_s - self._began_s for at_s in self._turns.answered_s]
+
+    @property
     def elapsed_s(self) -> float:
         """Since the stream's start."""
         return self._elapsed_s()
@@ -358,7 +363,7 @@ class BridgeSession:
         count_uplink(record, self._hearing)
         count_downlink(record, self._speaking)
         record.turn_delays_s = list(self._turns.delays_s)
-        record.turn_times_s = [at_s - self._began_s for at_s in self._turns.answered_s]
+        record.turn_times_s = list(self.answered_s)
         return record
 
     def _finish(self, ending: Ending) -> None:

@@ -17,12 +17,15 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.console.past import PastCalls
 from personaplex_bridge.console.serving import Console
 from personaplex_bridge.personas import load_catalogue
+from personaplex_bridge.phone.routes import Phone
+from personaplex_bridge.phone.softphone import SoftphoneSettings
 from personaplex_bridge.pool import make_pool
 from personaplex_bridge.simulator.account import TwilioAccount
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.simulator.model import ModelOptions, ModelServer
 from personaplex_bridge.simulator.report import PhoneReport
 from personaplex_bridge.values import CHAT_PATH, ServerAddress
+from personaplex_bridge.vendor.serving import Vendored
 from personaplex_bridge.web.bridge import Bridge
 from personaplex_bridge.web.hosting import hosted
 from personaplex_bridge.web.paths import WEBHOOK_PATH
@@ -51,11 +54,16 @@ class Site:
         return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
 
     async def ask(
-        self, path: str, body: object = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        method: str = "",
     ) -> tuple[int, Any]:
         """Status and JSON of the answer. A body is posted; so is True, without one."""
         async with aiohttp.ClientSession(headers={**self.headers(), **(headers or {})}) as http:
-            method = "GET" if body is None else "POST"
+            method = method or ("GET" if body is None else "POST")
             sent = None if body is None or body is True else body
             async with http.request(method, self.base + path, json=sent) as answer:
                 return answer.status, await answer.json(content_type=None)
@@ -150,6 +158,9 @@ async def site(
         console = Console(settings)
         bridge = Bridge(settings, catalogue, pool, observers=console.observers)
         app = bridge.application()
+        guard, calls = console.access, bridge.browser_calls
+        Phone(guard, calls, bridge, catalogue, settings, SoftphoneSettings()).add_to(app)
+        Vendored().add_to(app)
         console.add_to(app, bridge, past)
         async with hosted(app, HOST, port) as chosen:
             yield Site(chosen, bridge, settings.console_token)

@@ -6,16 +6,22 @@ narrow.
 
 from __future__ import annotations
 
+import asyncio
+import csv
 import dataclasses
+import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.async_api import Page, expect
 
+from personaplex_bridge.audio import mulaw
 from tests.browser import chromium, page_of
-from tests.console.shelf import Shelf
+from tests.console.shelf import MODEL_BEGINS_S, record, said, shelf
 from tests.console.site import LOCKED, OPEN, TOKEN, Site, site
+from tests.history.makers import CALLER
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 LOOKS = [(1280, 900, False), (1280, 900, True), (390, 844, False), (390, 844, True)]
@@ -54,7 +60,7 @@ async def test_a_call_is_seen_from_its_begin_to_its_end() -> None:
             card = page.locator(f'[data-sid="{calling.sid}"]')
             await expect(card).to_be_visible()
             await expect(card).to_contain_text("Talking")
-            await expect(card).to_contain_text("+15…11")
+            await expect(card).to_contain_text("+155***11")
             await expect(card.locator(".transcript li").first).not_to_be_empty()
             meter = card.get_by_role("meter").first
             level = await meter.get_attribute("aria-valuenow")
@@ -87,15 +93,30 @@ async def test_it_comes_back_by_itself_when_the_bridge_does() -> None:
                 await expect(page.locator(f'[data-sid="{calling.sid}"]')).to_be_visible()
 
 
-async def test_drafts_of_personas_go_to_the_phone() -> None:
+async def test_drafts_of_personas_are_kept_and_tried_in_the_phone() -> None:
     async with site() as at, chromium() as browser, page_of(browser) as page:
         await page.goto(at.base + "/#personas")
         await page.get_by_role("button", name="noir").click()
         await expect(page.get_by_label("Name")).to_have_value("noir")
-        await page.get_by_label("Prompt").fill("You are a lighthouse keeper.")
+        prompt = page.get_by_label("Prompt")
+        await prompt.fill("You are a lighthouse keeper.")
+        await page.get_by_label("Voice").select_option("VARM1")
         await expect(page.locator("#draft-count")).to_contain_text("changed")
-        phone = page.get_by_text("Try it in the phone")
-        await expect(phone).to_have_attribute("aria-disabled", "true")
+        await page.get_by_role("button", name="assistant").click()
+        await expect(prompt).not_to_have_value("You are a lighthouse keeper.")
+        await page.reload()
+        await page.get_by_role("button", name="noir").click()
+        await expect(prompt).to_have_value("You are a lighthouse keeper.")
+        async with page.expect_popup() as popup:
+            await page.get_by_role("link", name="Try it in the phone").click()
+        phone = await popup.value
+        await expect(phone.get_by_label("Persona")).to_have_value("noir")
+        await expect(phone.get_by_label("Voice")).to_have_value("VARM1")
+        await expect(phone.get_by_label("Prompt")).to_have_value("You are a lighthouse keeper.")
+        await page.get_by_role("button", name="Undo changes").click()
+        await expect(prompt).not_to_have_value("You are a lighthouse keeper.")
+        await page.reload()
+        await expect(page.locator(".draft:visible")).to_have_count(0)
 
 
 async def test_keys_alone_are_enough() -> None:
@@ -120,26 +141,165 @@ async def test_keys_alone_are_enough() -> None:
         await expect(card).to_have_count(0)
 
 
-async def test_calls_past_are_searched_and_opened() -> None:
-    async with site(past=Shelf()) as at, chromium() as browser, page_of(browser) as page:
+async def test_calls_past_are_searched_and_opened(tmp_path: Path) -> None:
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
         await page.goto(at.base + "/#history")
         rows = page.locator("#page-history .list > details")
-        await expect(rows).to_have_count(2)
-        await page.get_by_label("The model said").fill("noir")
+        await expect(rows).to_have_count(len(kept.calls))
+        await page.get_by_label("The model said").fill("welcome")
         await page.get_by_role("button", name="Search").click()
+        await expect(rows).to_have_count(4)
+        await page.get_by_role("textbox", name="Persona").fill("assistant")
+        await page.keyboard.press("Enter")
         await expect(rows).to_have_count(1)
         await rows.first.locator("summary").first.click()
-        await expect(rows.first).to_contain_text("The rain had not stopped")
+        await expect(rows.first).to_contain_text("welcome")
+        await expect(rows.first).to_contain_text("It was not recorded")
+        await page.get_by_role("button", name="Clear").click()
+        await page.get_by_label("Model", exact=True).select_option("failed")
+        await page.get_by_role("button", name="Search").click()
+        await expect(rows).to_have_count(1)
+        await expect(rows.first).to_contain_text("model failed")
+
+
+async def test_a_recording_is_seen_and_heard(tmp_path: Path) -> None:
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        await page.goto(f"{at.base}/#history/{kept.recorded}")
+        player = page.get_by_role("group", name="Recording")
+        await expect(player).to_have_attribute("data-drawn", "yes")
+        await expect(player.locator(".player-time")).to_have_text("0:00 / 0:24")
+        assert await page.evaluate(LOUDNESS) == pytest.approx([1.0, 1.0], abs=0.05)
+        lag_s = await page.evaluate(LAG)
+        assert lag_s == pytest.approx(MODEL_BEGINS_S, abs=0.08), "the two sides, in their places"
+
+        word = page.get_by_text("Tuesday.", exact=True)
+        await word.click()
+        await expect(word).to_have_class("word now")
+        await expect(player.get_by_role("button", name="Pause")).to_be_visible()
+        await expect(player.locator(".player-time")).not_to_have_text("0:07 / 0:24")
+        await player.get_by_role("button", name="Pause").click()
+        await player.get_by_role("button", name="Go to 0:13: Caller interrupts").click()
+        await expect(player.locator(".player-time")).to_have_text("0:13 / 0:24")
+        await page.get_by_role("button", name="Play from 0:05").first.focus()
+        await page.keyboard.press("Enter")
+        await expect(player.locator(".player-time")).to_have_text("0:05 / 0:24")
+        wave = player.locator(".wave")
+        box = await wave.bounding_box()
+        assert box is not None
+        await wave.click(position={"x": box["width"] / 2, "y": 20})
+        await expect(player.locator(".player-time")).to_have_text("0:12 / 0:24")
+        await player.get_by_label("Position").focus()
+        await page.keyboard.press("ArrowRight")
+        await expect(player.locator(".player-time")).to_have_text("0:13 / 0:24")
+
+
+PEAKS = """
+async () => {
+  const { peaksOf } = await import("/console/static/peaks.js");
+  const { peaks } = await peaksOf(document.querySelector("audio").src);
+"""
+LOUDNESS = (
+    PEAKS
+    + """
+  const [left, right] = peaks.map((side) => side.reduce((sum, one) => sum + one, 0));
+  return [peaks[0].length / 600, right / left > 0.9 ? 1 : right / left];
+}
+"""
+)
+"""How long the peaks are, of 24 s, and how loud the right is against the left."""
+LAG = (
+    PEAKS
+    + """
+  const fits = (lag) => peaks[0].reduce((sum, one, at) => sum + one * (peaks[1][at + lag] ?? 0), 0);
+  const lags = Array.from({ length: 50 }, (_, lag) => lag);
+  return lags.sort((a, b) => fits(b) - fits(a))[0] / 25;
+}
+"""
+)
+"""How much later the right side says what the left says."""
+
+
+async def test_a_long_recording_is_drawn_in_its_places(tmp_path: Path) -> None:
+    """It is decoded a minute at a time."""
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        await asyncio.to_thread(kept.recording.unlink)
+        await asyncio.to_thread(record, kept.recording, 150)
+        await page.goto(f"{at.base}/#history/{kept.recorded}")
+        player = page.get_by_role("group", name="Recording")
+        await expect(player).to_have_attribute("data-drawn", "yes")
+        await expect(player.locator(".player-time")).to_have_text("0:00 / 2:30")
+        left = np.array(await page.evaluate(PEAKS + "return [...peaks[0]]; }"))
+    wanted = np.abs(mulaw.decode(said(150)).astype(np.float64)).reshape(-1, 320).max(axis=1) / 32768
+    assert len(left) == len(wanted)
+    for begin in range(0, len(wanted), 750):
+        part = slice(begin, begin + 750)
+        assert np.corrcoef(left[part], wanted[part])[0, 1] > 0.95, f"from {begin / 25} s"
+
+
+async def test_a_callers_calls_are_exported_and_deleted(tmp_path: Path) -> None:
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        await page.goto(at.base + "/#history")
+        rows = page.locator("#page-history .list > details")
+        await page.locator("#past-number").fill(CALLER)
+        await page.get_by_role("button", name="Search").click()
+        await expect(rows).to_have_count(6)
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name="Export CSV").click()
+        exported = await (await download.value).path()
+        lines = list(csv.DictReader(io.StringIO(exported.read_text("utf-8"))))
+        assert [line["caller"] for line in lines] == ["'+155***11"] * 6
+
+        question = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Delete a caller").click()
+        await question.get_by_role("button", name="Cancel").click()
+        await rows.first.locator("summary").first.click()
+        await rows.first.get_by_role("button", name="Delete this call…").click()
+        await question.get_by_role("button", name="Delete the call").click()
+        await expect(page.get_by_text("1 call and 1 recording deleted")).to_be_visible()
+        await expect(rows).to_have_count(5)
+        await page.get_by_role("button", name="Delete a caller").click()
+        await question.get_by_label("whole number").fill(CALLER)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("5 calls and 0 recordings deleted")).to_be_visible()
+        await expect(page.get_by_text("No call fits")).to_be_visible()
+        await page.get_by_role("button", name="Clear").click()
+        await expect(rows).to_have_count(6)
+        await rows.first.locator("summary").first.click()
+        await rows.first.get_by_role("button", name="Delete this caller…").click()
+        await question.get_by_role("button", name="Delete all").click()
+        await expect(rows).to_have_count(1)
+    assert await asyncio.to_thread(kept.recording.exists) is False
 
 
 @pytest.mark.skipif(not SCREENSHOTS, reason="SCREENSHOTS names no folder")
 @pytest.mark.parametrize(("width", "height", "dark"), LOOKS)
-async def test_pictures(width: int, height: int, dark: bool) -> None:
+async def test_pictures(width: int, height: int, dark: bool, tmp_path: Path) -> None:
     folder = Path(SCREENSHOTS or ".")
     name = f"{'wide' if width > 600 else 'narrow'}-{'dark' if dark else 'light'}"
     settings = dataclasses.replace(LOCKED, forward_to="+15550199", max_calls=200)
     async with (
-        site(settings, past=Shelf()) as at,
+        shelf(tmp_path) as kept,
+        site(settings, past=kept.past) as at,
         chromium() as browser,
         page_of(browser, width=width, height=height, dark=dark) as page,
     ):
@@ -168,11 +328,24 @@ async def test_pictures(width: int, height: int, dark: bool) -> None:
             await page.locator("#page-calls .list details summary").first.click()
             await picture("ended")
         await page.goto(at.base + "/#history")
-        await page.locator("#page-history .list details summary").first.click()
-        await page.wait_for_timeout(500)
+        await expect(page.locator("#page-history .list > details")).to_have_count(12)
         await picture("history")
+        await page.get_by_role("button", name="Delete a caller").click()
+        await picture("delete")
+        await page.keyboard.press("Escape")
+        await page.goto(f"{at.base}/#history/{kept.recorded}")
+        await expect(page.get_by_role("group", name="Recording")).to_have_attribute(
+            "data-drawn", "yes"
+        )
+        await page.get_by_text("Tuesday.", exact=True).click()
+        await page.get_by_role("button", name="Pause").click()
+        await page.get_by_text("All figures").click()
+        await picture("recording")
+        await page.goto(f"{at.base}/#history/{'0' * 16}")
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await picture("no-such-call")
         await page.goto(at.base + "/#personas")
-        await expect(page.get_by_label("Prompt")).to_be_visible()
+        await page.get_by_label("Prompt").fill("You are a lighthouse keeper, and glad of company.")
         await picture("personas")
         await page.goto(at.base + "/api/docs")
         await page.locator("#watch summary").click()

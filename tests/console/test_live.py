@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import orjson
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplex_bridge.console.callers import MAX_CALLERS, MAX_ENDED, Callers, Parties, masked
+from personaplex_bridge.console.ended import MAX_ENDED, EndedCalls
 from personaplex_bridge.console.live import words_after, words_until
 from personaplex_bridge.console.watching import MAX_MISSED, MAX_WAITING, Event, Watcher
-from personaplex_bridge.observing import Answer, Webhook
-from personaplex_bridge.record import CallRecord, EndedBy, Ending, Word
-
-
-@pytest.mark.parametrize(
-    ("number", "shown"),
-    [
-        ("+15550100123", "+155…0123"),
-        ("+4930123456", "+493…3456"),
-        ("12345", "…"),
-        ("", ""),
-        ("client:alice", "client:…"),
-        ("sip:me@host.example", "sip:…"),
-        ("anonymous", "anonymous"),
-        ("+15550100", "+15…00"),
-    ],
-)
-def test_numbers_are_masked(number: str, shown: str) -> None:
-    assert masked(number) == shown
-
-
-@given(st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True))
-def test_no_number_is_shown_whole(number: str) -> None:
-    assert number not in masked(number)
-    assert sum(char.isdigit() for char in masked(number)) <= len(number) - 4
+from personaplex_bridge.record import CallRecord, EndedBy, Ending, Failure, Word
+from tests.console.site import site
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -65,31 +42,46 @@ def test_the_same_word_twice_is_two_words() -> None:
     assert len(words_after(record, record.words[0])) == 1
 
 
-def webhook(number: int) -> Webhook:
-    sid = f"CA{number}"
-    return Webhook(sid, "/voice/inbound", Answer.CONNECTED, 0.0, None, "+15550100", "+15550111")
+async def test_marks_are_what_has_happened() -> None:
+    async with site() as at, at.call() as calling:
+
+        async def marks() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = (await at.ask(f"/api/calls/{calling.sid}"))[1]["marks"]
+            return found
+
+        async with asyncio.timeout(30):
+            while not any(mark["kind"] == "turn" for mark in await marks()):
+                await asyncio.sleep(0.1)
+        (session,) = at.bridge.sessions
+        session.record.failures.append(Failure(1.0, "code 1011", None, "ModelClosed"))
+        assert "recovered" not in [mark["kind"] for mark in await marks()]
+        session.record.failures[-1] = Failure(1.0, "code 1011", 0.5, "ModelClosed")
+        found = await marks()
+    times = [mark["at_s"] for mark in found]
+    assert times == sorted(times)
+    by_kind = {mark["kind"]: mark for mark in found}
+    assert {"ready", "first-audio", "turn", "failure", "recovered"} <= set(by_kind)
+    assert by_kind["failure"]["detail"] == "ModelClosed"
+    assert by_kind["turn"]["detail"].startswith("answered after ")
+    assert 0 < by_kind["turn"]["at_s"] < 30
 
 
-def test_callers_and_endings_are_bounded() -> None:
-    callers = Callers(lambda: 0.0)
-    for number in range(MAX_CALLERS + 5):
-        callers.webhook_answered(webhook(number))
-    assert callers.of("CA0") == Parties()
-    assert callers.of("CA5") == Parties("+15…00", "+15…11")
+def test_endings_are_bounded() -> None:
+    ended = EndedCalls(lambda: 0.0)
     for number in range(MAX_ENDED + 5):
-        record = CallRecord(f"CA{number + 5}", "MZ", "noir")
+        record = CallRecord(f"CA{number}", "MZ", "noir", "+155***11")
         record.ending = Ending(EndedBy.CALLER, "the caller hung up", 1000, "hung_up")
-        callers.call_over(record)
-    assert len(callers.ended) == MAX_ENDED
-    assert callers.of("CA5") == Parties(), "over: nobody asks any more"
+        ended.call_over(record)
+    assert len(ended.latest) == MAX_ENDED
+    assert (ended.latest[0].sid, ended.latest[0].caller) == ("CA5", "+155***11")
 
 
 def test_who_was_not_let_in_is_not_shown() -> None:
-    callers = Callers(lambda: 0.0)
+    ended = EndedCalls(lambda: 0.0)
     record = CallRecord("CA1", "MZ", "")
     record.ending = Ending(EndedBy.CALLER, "no start", 1002)
-    callers.call_over(record)
-    assert not callers.ended
+    ended.call_over(record)
+    assert not ended.latest
 
 
 async def test_a_slow_watcher_is_let_go() -> None:

@@ -10,9 +10,6 @@ from typing import Any
 from aiohttp import ClientSession
 
 from personaplex_bridge.config import Settings
-from personaplex_bridge.console import past
-from personaplex_bridge.history.calls import Outcome
-from personaplex_bridge.history.queries import Sort
 from personaplex_bridge.serve import running
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
 from personaplex_bridge.web.paths import WEBHOOK_PATH
@@ -22,13 +19,15 @@ from tests.processes import free_ports
 CALLER = "+15550111222"
 
 
-def test_the_console_knows_the_histories_words() -> None:
-    assert set(past.OUTCOMES) == {outcome.value for outcome in Outcome}
-    assert set(past.SORTS) <= {sort.value for sort in Sort}
-
-
 async def test_a_call_is_found_once_it_is_over(tmp_path: Path) -> None:
-    settings = Settings(history=True, state_dir=tmp_path, port=free_ports(1)[0])
+    settings = Settings(
+        history=True,
+        state_dir=tmp_path,
+        recording=True,
+        recording_words=None,
+        recordings_folder=tmp_path / "recordings",
+        port=free_ports(1)[0],
+    )
     plan = CallPlan("", speech()[:8000], caller=CALLER, hang_up_after_s=1.5)
     async with running(settings) as site, ClientSession(site.address) as http:
 
@@ -50,8 +49,18 @@ async def test_a_call_is_found_once_it_is_over(tmp_path: Path) -> None:
             assert answer.status == 200
             whole = await answer.json()
         assert whole["id"] == call["id"]
+        path = f"/api/history/{call['id']}/recording"
+        async with asyncio.timeout(20):  # it gets its name a moment after the call
+            while (sound := await _content(http, path)) is None:
+                await asyncio.sleep(0.1)
+        assert sound.startswith(b"OggS")
         assert (await search(number="+15550000000"))[1]["calls"] == []
         status, problem = await search(after="nonsense")
         assert status == 400, problem
         async with http.get("/api/history/0000000000000000") as answer:
             assert answer.status == 404
+
+
+async def _content(http: ClientSession, path: str) -> bytes | None:
+    async with http.get(path) as answer:
+        return await answer.read() if answer.status == 200 else None

@@ -47,7 +47,7 @@ def entry(
         persona="assistant",
         model_server=1,
         caller=masked(number),
-        called="+1555***0100",
+        called="+155***00",
         started_at=started,
         updated_at=started + timedelta(seconds=60),
         ended_at=started + timedelta(seconds=60) if over else None,

@@ -17,7 +17,7 @@ from personaplex_bridge.history.calls import Outcome
 from personaplex_bridge.history.database import Database
 from personaplex_bridge.history.keeping import Keeper, keep_history, spool_path
 from personaplex_bridge.history.queries import Search
-from personaplex_bridge.history.store import History, open_history
+from personaplex_bridge.history.store import Deletion, History, open_history
 from personaplex_bridge.record import CallRecord, EndedBy, Ending, Word
 from personaplex_bridge.values import database_url
 from tests.history.makers import CALLER, KEY, OTHER, entry, write, writer_for
@@ -45,6 +45,14 @@ def make_call(keeper: Keeper, callers: Callers, number: int, caller: str = CALLE
     record = CallRecord(call_sid=sid, persona="assistant")
     keeper.recorder.call_begins(record)
     return record
+
+
+def recorded(folder: Path, number: int) -> Path:
+    """A recording that is being written."""
+    path = folder / "2026-03-01" / f"120000.000000-CA{number}.opus"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(f"{path.name}.part").write_text("sound")
+    return path
 
 
 def end_call(keeper: Keeper, record: CallRecord) -> None:
@@ -172,11 +180,27 @@ async def test_what_is_deleted_is_not_written_after_all(url: str, tmp_path: Path
         theirs = [make_call(keeper, callers, number) for number in range(3)]
         other = make_call(keeper, callers, 9, OTHER)
         end_call(keeper, theirs[0])
-        assert await keeper.history.delete_caller(CALLER) == 3
+        assert await keeper.history.delete_caller(CALLER) == Deletion(3, 0)
         end_call(keeper, theirs[1])
         end_call(keeper, other)
     async with open_history(settings_for(url, tmp_path)) as history:
         assert [call.call_sid for call in (await history.search(Search())).calls] == ["CA9"]
+
+
+async def test_recordings_go_with_calls_that_were_never_written(url: str, tmp_path: Path) -> None:
+    callers, folder = Callers(), tmp_path / "recordings"
+    settings = dataclasses.replace(settings_for(url, tmp_path), recordings_folder=folder)
+    async with keep_history(settings, callers) as keeper:
+        paths = [recorded(folder, number) for number in range(3)]
+        calls = [make_call(keeper, callers, number) for number in range(2)]
+        calls.append(make_call(keeper, callers, 2, OTHER))
+        for call, path in zip(calls, paths, strict=True):
+            call.recording = path
+        paths[0].with_name(f"{paths[0].name}.part").rename(paths[0])
+        end_call(keeper, calls[0])
+        assert await keeper.history.delete_caller(CALLER) == Deletion(2, 2)
+    left = await asyncio.to_thread(lambda: sorted(path.name for path in folder.rglob("*.opus*")))
+    assert left == [f"{paths[2].name}.part"]
 
 
 async def test_transcripts_can_be_left_out(url: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from personaplex_bridge.config import Settings
 from personaplex_bridge.history.calls import Call, EventKind, Outcome, WholeCall
 from personaplex_bridge.history.keeping import Keeper, keep_history
 from personaplex_bridge.history.queries import Search
-from personaplex_bridge.history.store import open_history
+from personaplex_bridge.history.store import Deletion, open_history
 from personaplex_bridge.observing import Observer
 from personaplex_bridge.serve import running
 from personaplex_bridge.simulator.caller import CallPlan, PhoneCall
@@ -126,7 +126,7 @@ def test_the_database_is_stopped_in_the_middle_of_calls(
         assert report.problems == []
     for whole in asyncio.run(_all_calls(settings)):
         assert whole.call.outcome is Outcome.HUNG_UP
-        assert whole.call.caller == "+1555***0111"
+        assert whole.call.caller == "+155***11"
         assert whole.call.keys == len(KEYS)
         assert whole.details.figures["caller_frames"] > 600
 
@@ -155,7 +155,7 @@ def test_what_is_kept_is_what_was_and_nothing_private_is_logged(tmp_path: Path, 
     wholes = asyncio.run(_all_calls(settings))
     for whole in wholes:
         call, details = whole.call, whole.details
-        assert (call.called, call.model_server, call.persona) == ("+1555***0100", 1, "assistant")
+        assert (call.called, call.model_server, call.persona) == ("+155***00", 1, "assistant")
         assert call.close_code == 1000
         assert call.turns > 0
         kinds = [event.kind for event in details.events]
@@ -221,7 +221,8 @@ async def test_metrics_and_a_recording_tell_of_the_same_call(tmp_path: Path) -> 
         recording = Path(whole.details.figures["recording"])
         assert (whole.call.outcome, whole.call.model_server) == (Outcome.HUNG_UP, 1)
         assert await asyncio.to_thread(recording.is_file)
-        assert await history.delete_caller(CALLER) == 1
+        assert await history.recording(whole) == recording
+        assert await history.delete_caller(CALLER) == Deletion(1, 1)
     assert not await asyncio.to_thread(recording.exists)
 
 

@@ -48,11 +48,11 @@ from personaplex_bridge.record import (
 from tests.history.makers import BEGAN, CALLER, entry
 
 MASKS = [
-    ("+15551230111", "+1555***0111"),
-    ("+1 (555) 123-0111", "+1555***0111"),
-    ("+442071838750", "+4420***8750"),
+    ("+15551230111", "+155***11"),
+    ("+1 (555) 123-0111", "+155***11"),
+    ("+442071838750", "+442***50"),
     ("+15550111", "+155***11"),
-    ("+266696687", "+266***687"),
+    ("+266696687", "+266***87"),
     ("+1234", "+1***"),
     ("+123", "+***"),
     ("911", "+***"),
@@ -117,7 +117,7 @@ def recorder(
 
 
 def whole_record() -> CallRecord:
-    record = CallRecord(call_sid="CA1", stream_sid="MZ1", persona="noir", caller="+1555***0111")
+    record = CallRecord(call_sid="CA1", stream_sid="MZ1", persona="noir", caller="+155***11")
     record.handshake_s, record.first_audio_s, record.model_server = 0.1, 0.2, 3
     record.turn_delays_s, record.turn_times_s = [0.4, 0.9, 0.5], [3.0, 6.0, 9.0]
     record.barge_ins.append(Interruption(7.0, 340.0))
@@ -162,7 +162,7 @@ def test_a_call_from_begin_to_end() -> None:
     record.words.extend(words[:1])
     list(recorded.look())
     (going_on,) = backlog.take(10)
-    assert going_on.whole.details.phrases == (Phrase(0.3, "Hello"),)
+    assert going_on.whole.details.phrases == (Phrase(0.3, "Hello", (0.3,)),)
     record.words.extend(words[1:])
     now_s[0] += 10.0
     record.ending, record.duration_s = Ending(EndedBy.CALLER, "the caller hung up", 1000), 10.0
@@ -175,7 +175,10 @@ def test_a_call_from_begin_to_end() -> None:
     assert call.ended_at == datetime.fromtimestamp(1e9 + 10, UTC)
     assert (call.turns, call.turn_delay_s, call.barge_ins, call.keys) == (3, 0.5, 1, 4)
     assert (call.failures, call.model_failed, call.model_server) == (1, True, 3)
-    assert details.phrases == (Phrase(0.3, "Hello there."), Phrase(4.0, "Yes?"))
+    assert details.phrases == (
+        Phrase(0.3, "Hello there.", (0.3, 0.5)),
+        Phrase(4.0, "Yes?", (4.0,)),
+    )
     kinds = [(event.at_s, event.kind) for event in details.events]
     assert kinds == [
         (0.0, EventKind.START),
@@ -220,8 +223,9 @@ def test_a_call_that_is_forgotten_stays_so() -> None:
     backlog, record = Backlog(), whole_record()
     recorded = recorder(backlog)
     recorded.call_begins(record)
-    assert recorded.forget(lambda entry: entry.person == "+1") == 0
-    assert recorded.forget(lambda entry: entry.person == CALLER) == 1
+    assert recorded.forget(lambda entry: entry.person == "+1") == []
+    (gone,) = recorded.forget(lambda entry: entry.person == CALLER)
+    assert gone.whole.call.call_sid == record.call_sid
     record.ending = Ending(EndedBy.CALLER, "the caller hung up", 1000)
     recorded.call_over(record)
     assert len(backlog) == 0
@@ -266,6 +270,8 @@ def test_a_transcript_grows_to_what_the_record_has(
         grown.catch_up(seen)
     expected = [(at, clean(text)) for at, text in phrases(said)]
     assert [(phrase.at_s, phrase.text) for phrase in grown.phrases()] == expected
+    times = [at_s for phrase in grown.phrases() for at_s in phrase.words_s]
+    assert times == [round(word.at_s, 2) for word in said], "each word's own"
 
 
 def test_a_transcript_is_bounded() -> None:

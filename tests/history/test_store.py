@@ -19,7 +19,7 @@ from personaplex_bridge.history.database import Database
 from personaplex_bridge.history.exporting import CSV_COLUMNS, Format, export
 from personaplex_bridge.history.keeping import sweep
 from personaplex_bridge.history.queries import Page, Search, Sort
-from personaplex_bridge.history.store import History
+from personaplex_bridge.history.store import BATCH, PAGE, Deletion, History
 from personaplex_bridge.values import database_url
 from tests.history.makers import BEGAN, CALLER, KEY, OTHER, entry, ids, write
 
@@ -185,7 +185,7 @@ async def test_export_and_back(database: Database, history: History, tmp_path: P
     assert tuple(rows[0]) == CSV_COLUMNS
     assert [row["id"] for row in rows] == [one.id for one in calls]
     assert rows[0]["transcript"] == "'=1+1\nphrase 0, and", "no formula for a spreadsheet"
-    assert rows[0]["caller"] == "'+1555***0111"
+    assert rows[0]["caller"] == "'+155***11"
     known = calls[0].whole.call.as_dict()
     shown = {name: "" if known[name] is None else str(known[name]) for name in COLUMNS}
     assert {name: rows[0][name].removeprefix("'") for name in COLUMNS} == shown | {
@@ -216,8 +216,8 @@ async def test_stats(database: Database, history: History, tmp_path: Path) -> No
 async def test_a_deleted_call_is_gone(database: Database, history: History, tmp_path: Path) -> None:
     calls = [entry("hello", minute=n) for n in range(3)]
     await write(database, calls, tmp_path)
-    assert await history.delete_call(calls[1].id)
-    assert not await history.delete_call(calls[1].id)
+    assert await history.delete_call(calls[1].id) == Deletion(1, 0)
+    assert await history.delete_call(calls[1].id) == Deletion(0, 0)
     assert await history.call(calls[1].id) is None
     assert ids((await history.search(Search(text="hello"))).calls) == [calls[2].id, calls[0].id]
     for wrong in ("", "1", "G" * 16, "f" * 16, "A" * 16):
@@ -238,12 +238,55 @@ async def test_recordings_go_with_their_calls(database: Database, tmp_path: Path
         figures["recording"] = f"/wherever/{name}"
     await write(database, calls, tmp_path)
     history = History(database, recordings=folder)
-    assert await history.delete_call(calls[0].id)
+    assert await history.recording(calls[0].whole) == folder / names[0]
+    assert await history.delete_call(calls[0].id) == Deletion(1, 1)
+    assert await history.recording(calls[0].whole) is None
     (folder / names[1]).rename(folder / f"{names[1]}.part")  # its bridge died
     names[1] += ".part"
     assert [(folder / name).exists() for name in names] == [False, True, True, True, True]
-    assert await history.delete_caller(CALLER) == 3
+    assert await history.recording(calls[1].whole) == folder / names[1]
+    for outside in calls[3:]:
+        assert await history.recording(outside.whole) is None
+    assert await history.delete_caller(CALLER) == Deletion(3, 1)
     assert [(folder / name).exists() for name in names] == [False, False, True, True, True]
+
+
+async def test_a_recording_that_stays_is_told_of(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    stuck = folder / "2026-03-01" / "1.opus"
+    stuck.mkdir(parents=True)  # no file: it can't be unlinked
+    one = entry("hello")
+    assert isinstance(one.whole.details.figures, dict)
+    one.whole.details.figures["recording"] = str(stuck)
+    await write(database, [one], tmp_path)
+    history = History(database, recordings=folder)
+    assert await history.recording(one.whole) is None
+    with pytest.raises(HistoryError, match="can't delete"):
+        await history.delete_call(one.id)
+    assert await history.count(Search()) == 0, "but the call is gone"
+
+
+async def test_the_caller_of_a_call_is_deleted(
+    database: Database, history: History, tmp_path: Path
+) -> None:
+    theirs = [entry("hello", minute=n) for n in range(3)]
+    other, nobody = entry("hello", number=OTHER), entry("hello", number="")
+    await write(database, [*theirs, other, nobody], tmp_path)
+    assert await history.delete_caller_of("0" * 16) is None
+    with pytest.raises(HistoryError, match="not known who"):
+        await history.delete_caller_of(nobody.id)
+    assert await history.delete_caller_of(theirs[1].id) == Deletion(3, 0)
+    left = ids((await history.search(Search())).calls)
+    assert sorted(left) == sorted([other.id, nobody.id])
+
+
+async def test_all_calls_are_read_a_few_at_a_time(
+    database: Database, history: History, tmp_path: Path
+) -> None:
+    calls = [entry("hello", minute=n) for n in range(PAGE + BATCH + 1)]
+    await write(database, [*calls, entry("bye")], tmp_path)
+    read = [whole async for whole in history.whole_calls(Search(text="hello"))]
+    assert [whole.call.id for whole in read] == [call.id for call in calls]
 
 
 async def test_deleting_a_caller_leaves_no_trace(
@@ -258,12 +301,12 @@ async def test_deleting_a_caller_leaves_no_trace(
     anonymous = entry("who", number="anonymous")
     await write(database, [*calls, *others, anonymous], tmp_path)
     told = list[int]()
-    assert await history.delete_caller("+1 555 123 0111", told.append) == 250
+    assert await history.delete_caller("+1 555 123 0111", told.append) == Deletion(250, 0)
     assert told == [100, 200]
-    assert await history.delete_caller(CALLER) == 0
+    assert await history.delete_caller(CALLER) == Deletion(0, 0)
     assert await history.count(Search()) == 51
     assert await history.count(Search(text="xylophone")) == 0
-    assert await history.delete_caller("Anonymous") == 1
+    assert await history.delete_caller("Anonymous") == Deletion(1, 0)
     with pytest.raises(HistoryError, match="a number is needed"):
         await history.delete_caller(" ")
 
@@ -291,7 +334,7 @@ async def test_numbers_are_not_stored(
     else:
         postgres = request.getfixturevalue("postgres")
         stored = postgres.execute("SELECT calls, details FROM calls, details", "calls").encode()
-    assert b"+1555***0111" in stored
+    assert b"+155***11" in stored
     assert CALLER[1:].encode() not in stored
     assert KEY.encode() not in stored
 

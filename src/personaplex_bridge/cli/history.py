@@ -235,7 +235,8 @@ def _delete_caller(arguments: argparse.Namespace) -> int:
             print("nothing deleted", file=sys.stderr)
             return FAILED
         told = _Progress("calls deleted")
-        print(f"{await history.delete_caller(number, told)} calls deleted")
+        deleted = await history.delete_caller(number, told)
+        print(f"{deleted.calls} calls and {deleted.recordings} recordings deleted")
         return 0
 
     return _with_history(work)
@@ -243,8 +244,9 @@ def _delete_caller(arguments: argparse.Namespace) -> int:
 
 def _delete(arguments: argparse.Namespace) -> int:
     async def work(history: History) -> int:
-        if await history.delete_call(arguments.id):
-            print("deleted")
+        deleted = await history.delete_call(arguments.id)
+        if deleted.calls:
+            print("deleted, with its recording" if deleted.recordings else "deleted")
             return 0
         print(f"error: there is no call {arguments.id}", file=sys.stderr)
         return FAILED

@@ -1,11 +1,10 @@
-"""The HTTP API: calls in progress and past, model servers, personas; for the console's pages and
-for other programs. `openapi` describes it, /api/docs shows that.
+"""The HTTP API: calls in progress, model servers, personas; for the console's pages and for other
+programs. `history_api` adds calls past. `openapi` describes it all, /api/docs shows that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -14,9 +13,9 @@ from aiohttp import web
 
 from personaplex_bridge.config import Settings
 from personaplex_bridge.console.access import ConsoleAccess
-from personaplex_bridge.console.bodies import read_body
+from personaplex_bridge.console.history_api import Handler, HistoryApi
 from personaplex_bridge.console.openapi import describe
-from personaplex_bridge.console.past import ID, PastCalls, read_search
+from personaplex_bridge.console.past import PastCalls
 from personaplex_bridge.console.picture import Look, as_dict
 from personaplex_bridge.console.problems import Problem
 from personaplex_bridge.console.watching import HEARTBEAT, Watching
@@ -44,8 +43,6 @@ ENDINGS = {
 }
 """By the last part of the path."""
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class Api:
     """The routes below /api."""
@@ -64,19 +61,18 @@ class Api:
         self._watching = watching
         self._catalogue = catalogue
         self._settings = settings
-        self._past = past
+        self._history = HistoryApi(past)
         self._description = _json(describe())
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes to an application's."""
-        gets: dict[str, _Handler] = {
+        gets: dict[str, Handler] = {
             "": self.nothing_here,
             "/bridge": self.tell_bridge,
             "/calls": self.list_calls,
             "/calls/{sid}": self.tell_call,
             "/servers": self.list_servers,
             "/personas": self.list_personas,
-            f"/history/{{id:{ID}}}": self.tell_past_call,
             "/openapi.json": self.tell_description,
         }
         for path, handler in gets.items():
@@ -85,9 +81,9 @@ class Api:
         router.add_get(f"{API_PATH}/events", self._guarded(self.watch), allow_head=False)
         for action in ENDINGS:
             router.add_post(f"{API_PATH}/calls/{{sid}}/{action}", self._guarded(self.end_call))
-        router.add_post(f"{API_PATH}/history/search", self._guarded(self.search_past))
+        self._history.add_to(router, self._guarded)
 
-    def _guarded(self, handler: _Handler) -> _Handler:
+    def _guarded(self, handler: Handler) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             self._access.check(request)
             return await handler(request)
@@ -152,27 +148,6 @@ class Api:
         default = self._settings.persona
         return _answer({"personas": personas, "default": default, "voices": sorted(VOICES)})
 
-    async def search_past(self, request: web.Request) -> web.Response:
-        """Calls past. A body, not a query: numbers and words have no place in a proxy's log."""
-        past = self._history()
-        if request.content_type != "application/json":
-            raise Problem(415, "Content-Type must be application/json")
-        try:
-            search = read_search(orjson.loads(await read_body(request)))
-            return _answer(await past.search(search))
-        except ValueError as error:  # of orjson as well
-            raise Problem(400, _first_line(error)) from None
-
-    async def tell_past_call(self, request: web.Request) -> web.Response:
-        """A call past, with all that is kept of it."""
-        try:
-            call = await self._history().call(request.match_info["id"])
-        except ValueError:
-            call = None
-        if call is None:
-            raise Problem(404, "no such call is kept")
-        return _answer(call)
-
     async def tell_description(self, _request: web.Request) -> web.Response:
         """What is described here, as OpenAPI has it."""
         return web.Response(body=self._description, content_type="application/json")
@@ -197,11 +172,6 @@ class Api:
             async for event in watcher:
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     await response.write(HEARTBEAT if event is None else event.serialize())
-
-    def _history(self) -> PastCalls:
-        if self._past is None:
-            raise Problem(404, "no call history is kept: see HISTORY in docs/history.md")
-        return self._past
 
     def _whole(self, session: BridgeSession) -> dict[str, Any]:
         record = session.count()
@@ -228,10 +198,6 @@ def _figures(record: CallRecord) -> dict[str, Any]:
 
 def _flat(ended: Any) -> dict[str, Any]:
     return asdict(ended)
-
-
-def _first_line(error: ValueError) -> str:
-    return str(error).partition("\n")[0][:200]
 
 
 def _answer(content: object, status: int = 200) -> web.Response:

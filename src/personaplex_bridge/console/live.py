@@ -7,14 +7,15 @@ beside a reference to its latest media.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile, islice, takewhile
+from itertools import chain, dropwhile, islice, takewhile
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from personaplex_bridge.audio.mulaw import Pcm
-from personaplex_bridge.console.callers import Parties
 from personaplex_bridge.record import CallRecord, Word
 from personaplex_bridge.session import BridgeSession
 
@@ -36,9 +37,9 @@ class EventMark:
 
     at_s: float
     kind: str
-    """`ready`, `first-audio`, `barge-in`, `failure` or `recovered`."""
+    """`ready`, `first-audio`, `turn`, `barge-in`, `failure` or `recovered`."""
     detail: str = ""
-    """For people: the class of an error, or how much was cut off."""
+    """For people: how soon the model answered, how much was cut off, the class of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +82,17 @@ class CallView:
     marks: tuple[EventMark, ...]
 
 
-def view(session: BridgeSession, server: int | None, parties: Parties, now_s: float) -> CallView:
-    """The call as it is at `now_s`, on the session's clock. `server` and `parties` are known
-    elsewhere.
-    """
+def view(
+    session: BridgeSession, server: int | None, marks: tuple[EventMark, ...], now_s: float
+) -> CallView:
+    """The call as it is at `now_s`, on the session's clock. `server` is known elsewhere."""
     record, hearing, speaking = session.record, session.hearing, session.speaking
     delays, decode = session.turn_delays_s, session.audio_format.decode
     return CallView(
         sid=sid_of(record),
         persona=record.persona,
-        caller=parties.caller,
-        called=parties.called,
+        caller=record.caller,
+        called=record.called,
         server=server,
         state=_state(record),
         duration_s=round(session.elapsed_s, 1),
@@ -108,7 +109,7 @@ def view(session: BridgeSession, server: int | None, parties: Parties, now_s: fl
         failures=len(record.failures),
         keys=len(record.keys),
         gaps=speaking.playout.counts.gaps,
-        marks=_marks(record),
+        marks=marks,
     )
 
 
@@ -148,12 +149,39 @@ def _level_db(media: Iterable[bytes], decode: Callable[[bytes], Pcm], age_s: flo
     return SILENT_DB if power <= 0 else round(max(SILENT_DB, 10 * math.log10(power)), 1)
 
 
-def _marks(record: CallRecord) -> tuple[EventMark, ...]:
-    marks = sorted(_all_marks(record), key=lambda mark: mark.at_s)
+class Timelines:
+    """The marks of calls, made anew only when something has happened in them."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[BridgeSession, _Known] = WeakKeyDictionary()
+
+    def of(self, session: BridgeSession) -> tuple[EventMark, ...]:
+        """A call's."""
+        state = _marks_state(session)
+        known = self._known.get(session)
+        if known is None or known[0] != state:
+            known = self._known[session] = state, _marks(session)
+        return known[1]
+
+
+_Known: TypeAlias = tuple[tuple[object, ...], tuple[EventMark, ...]]
+
+
+def _marks_state(session: BridgeSession) -> tuple[object, ...]:
+    """As long as this is the same, so are the marks."""
+    record, delays = session.record, session.turn_delays_s
+    kept: tuple[Sequence[object], ...] = (delays, record.barge_ins, record.failures)
+    latest = [(len(some), some[-1] if some else None) for some in kept]
+    return record.handshake_s, record.first_audio_s, *latest
+
+
+def _marks(session: BridgeSession) -> tuple[EventMark, ...]:
+    found = chain(_events(session.record), _turns(session))
+    marks = sorted(found, key=lambda mark: mark.at_s)
     return tuple(marks[-MAX_MARKS:])
 
 
-def _all_marks(record: CallRecord) -> Iterator[EventMark]:
+def _events(record: CallRecord) -> Iterator[EventMark]:
     if record.handshake_s is not None:
         yield EventMark(round(record.handshake_s, 2), "ready")
     if record.first_audio_s is not None:
@@ -165,6 +193,13 @@ def _all_marks(record: CallRecord) -> Iterator[EventMark]:
         yield EventMark(round(failure.at_s, 2), "failure", failure.kind)
         if failure.gone_s is not None:
             yield EventMark(round(failure.at_s + failure.gone_s, 2), "recovered")
+
+
+def _turns(session: BridgeSession) -> Iterator[EventMark]:
+    """When the model began to answer, the latest first."""
+    turns = zip(reversed(session.answered_s), reversed(session.turn_delays_s), strict=False)
+    for at_s, delay_s in islice(turns, MAX_MARKS):
+        yield EventMark(round(at_s, 2), "turn", f"answered after {delay_s:.2f} s")
 
 
 def _rounded(seconds: float | None) -> float | None:

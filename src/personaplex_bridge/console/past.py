@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from personaplex_bridge.console.problems import Problem
 
 MAX_LIMIT = 500
 MAX_CHARS = 500
+MAX_TEXT_CHARS = 200
+"""Of words to search for."""
 
 ID = "[0-9a-f]{16}"
 """What calls are asked for by."""
+_CALL = re.compile(ID)
 
 LINE = r"^[^\u0000-\u001f\u007f]*$"
 """Text without control characters, as JSON Schema and Python have it."""
 _TEXT = re.compile(LINE)
 
+SOMEBODY = r"^[^\u0000-\u001f\u007f]*[0-9A-Za-z][^\u0000-\u001f\u007f]*$"
+"""The same, with something in it that names somebody."""
+_SOMEBODY = re.compile(SOMEBODY)
+
 SORTS = ("started", "duration", "delay")
+FORMATS = ("json", "csv")
 OUTCOMES = (
     "in-progress", "hung-up", "bridge-ended", "model-failed", "line-lost", "error", "lost",
 )  # fmt: skip
@@ -49,8 +58,17 @@ class PastSearch:
     """`next` of the page before."""
 
 
+FILTERS = (
+    "text", "number", "persona", "outcome", "model_failed", "since", "until", "min_duration_s",
+)  # fmt: skip
+"""What says which calls, and not in which order."""
+
+PRIVATE = ("text", "number")
+"""Of these: what has no place in an address, which ends in logs."""
+
+
 class PastCalls(Protocol):
-    """A call history."""
+    """A call history. Whatever is asked of it raises Problem 503 if it can't be reached."""
 
     async def search(self, search: PastSearch) -> Mapping[str, Any]:
         """A page: `calls`, a list of calls ready for JSON, and `next`, None on the last page.
@@ -61,7 +79,50 @@ class PastCalls(Protocol):
         ...
 
     async def call(self, call_id: str) -> Mapping[str, Any] | None:
-        """A call with all that is kept of it, ready for JSON; None if there is none."""
+        """A call with all that is kept of it, ready for JSON, and `has_recording`; None if there is
+        none.
+        """
+        ...
+
+    def export(self, search: PastSearch, form: str) -> AsyncGenerator[bytes]:
+        """All calls that a search finds, as one of FORMATS, part by part. The first part comes
+        whatever happens, errors with the second.
+
+        Raises:
+            ValueError: the search can't be understood; says what of it.
+        """
+        ...
+
+    async def recording(self, call_id: str) -> Path | None:
+        """The file of a call's recording, Ogg Opus; None if there is none.
+
+        Raises:
+            ValueError: that is no call's id.
+        """
+        ...
+
+    async def delete_call(self, call_id: str) -> Mapping[str, int]:
+        """Delete a call: how many `calls` and `recordings` there were.
+
+        Raises:
+            ValueError: that is no call's id; or the recording can't be deleted.
+        """
+        ...
+
+    async def delete_caller(self, number: str) -> Mapping[str, int]:
+        """Delete all of a caller, the same way; by their whole number.
+
+        Raises:
+            ValueError: it names nobody; or a recording can't be deleted.
+        """
+        ...
+
+    async def delete_caller_of(self, call_id: str) -> Mapping[str, int] | None:
+        """The same for whoever made a call; None if there is none.
+
+        Raises:
+            ValueError: nobody is known to have made it; or a recording can't be deleted.
+        """
         ...
 
 
@@ -71,20 +132,82 @@ def read_search(asked: object) -> PastSearch:
     Raises:
         Problem: 400; says what is wrong, and what is allowed.
     """
+    return PastSearch(**_read(asked, tuple(one.name for one in fields(PastSearch))))
+
+
+def read_export(asked: object) -> tuple[PastSearch, str]:
+    """What to export, and as which of FORMATS, from its JSON.
+
+    Raises:
+        Problem: 400; says what is wrong, and what is allowed.
+    """
+    found = _read(asked, (*FILTERS, "format"))
+    form = found.pop("format", FORMATS[0])
+    return PastSearch(**found), form
+
+
+def read_query(asked: Iterable[tuple[str, str]]) -> tuple[PastSearch, str]:
+    """The same from a query, which can't have all filters.
+
+    Raises:
+        Problem: 400; says what is wrong, and what is allowed.
+    """
+    found: dict[str, object] = {}
+    for name, value in asked:
+        if name in PRIVATE:
+            raise Problem(400, f"{name} has no place in an address: POST it, as JSON")
+        if name in found:
+            raise Problem(400, f"{name} must be there once only")
+        found[name] = _FROM_QUERY.get(name, str)(value)
+    return read_export(found)
+
+
+def read_caller(asked: object) -> tuple[str, str]:
+    """Whose data to delete: `number` or `call`, and its value.
+
+    Raises:
+        Problem: 400; says what is wrong, and what is allowed.
+    """
+    found = _read(asked, ("number", "call"))
+    if len(found) != 1:
+        raise Problem(400, "either number or call must be there, and not both")
+    ((name, value),) = found.items()
+    allowed, what = (_SOMEBODY, "a number") if name == "number" else (_CALL, "a call's id")
+    if not allowed.fullmatch(value):
+        raise Problem(400, f"{name} must be {what}")
+    return name, value
+
+
+def _read(asked: object, known: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(asked, dict):
         raise Problem(400, "the body must be a JSON object")
-    known = [one.name for one in fields(PastSearch)]
     unknown = sorted(set(asked) - set(known))
     if unknown:
         raise Problem(400, f"{unknown[0][:40]!r} is unknown; there are {', '.join(known)}")
-    return PastSearch(**{name: _PARSERS[name](name, value) for name, value in asked.items()})
+    return {name: _PARSERS[name](name, value) for name, value in asked.items()}
 
 
-def _text(name: str, value: object) -> str:
-    fits = isinstance(value, str) and len(value) <= MAX_CHARS and _TEXT.fullmatch(value)
-    if not isinstance(value, str) or not fits:
-        raise Problem(400, f"{name} must be a line of at most {MAX_CHARS} characters")
-    return value
+def _number_of(value: str) -> object:
+    """What JSON has for it; other texts stay, and are refused."""
+    return float(value) if _JSON_NUMBER.fullmatch(value) else value
+
+
+_JSON_NUMBER = re.compile(r"-?\d{1,20}(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
+_FROM_QUERY: Mapping[str, Callable[[str], object]] = {
+    "model_failed": lambda value: {"true": True, "false": False}.get(value, value),
+    "min_duration_s": _number_of,
+}
+"""How a query spells what is no text in JSON."""
+
+
+def _line(max_chars: int) -> Callable[[str, object], str]:
+    def parse(name: str, value: object) -> str:
+        fits = isinstance(value, str) and len(value) <= max_chars and _TEXT.fullmatch(value)
+        if not isinstance(value, str) or not fits:
+            raise Problem(400, f"{name} must be a line of at most {max_chars} characters")
+        return value
+
+    return parse
 
 
 def _one_of(words: tuple[str, ...]) -> Callable[[str, object], str]:
@@ -128,9 +251,9 @@ def _limit(name: str, value: object) -> int:
 
 
 _PARSERS: Mapping[str, Callable[[str, object], Any]] = {
-    "text": _text,
-    "number": _text,
-    "persona": _text,
+    "text": _line(MAX_TEXT_CHARS),
+    "number": _line(MAX_CHARS),
+    "persona": _line(MAX_CHARS),
     "outcome": _one_of(OUTCOMES),
     "model_failed": _flag,
     "since": _moment,
@@ -139,5 +262,7 @@ _PARSERS: Mapping[str, Callable[[str, object], Any]] = {
     "sort": _one_of(SORTS),
     "descending": _flag,
     "limit": _limit,
-    "after": _text,
+    "after": _line(MAX_CHARS),
+    "format": _one_of(FORMATS),
+    "call": _line(MAX_CHARS),
 }

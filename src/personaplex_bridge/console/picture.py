@@ -12,8 +12,15 @@ import orjson
 from personaplex_bridge import __version__
 from personaplex_bridge.clock import Clock
 from personaplex_bridge.config import Settings
-from personaplex_bridge.console.callers import Callers, EndedCall
-from personaplex_bridge.console.live import CallView, sid_of, view, words_after, words_until
+from personaplex_bridge.console.ended import EndedCall, EndedCalls
+from personaplex_bridge.console.live import (
+    CallView,
+    Timelines,
+    sid_of,
+    view,
+    words_after,
+    words_until,
+)
 from personaplex_bridge.pool.pool import ServerReport
 from personaplex_bridge.record import CallRecord, Word
 from personaplex_bridge.session import BridgeSession
@@ -95,13 +102,14 @@ class Look:
     """Looks at a bridge."""
 
     def __init__(
-        self, bridge: Bridge, settings: Settings, callers: Callers, extras: Extras, clock: Clock
+        self, bridge: Bridge, settings: Settings, ended: EndedCalls, extras: Extras, clock: Clock
     ) -> None:
         self._bridge = bridge
         self._settings = settings
-        self._callers = callers
+        self._ended = ended
         self._extras = extras
         self._clock = clock
+        self._timelines = Timelines()
 
     def sessions(self) -> dict[str, BridgeSession]:
         """The calls in progress, by SID."""
@@ -111,7 +119,7 @@ class Look:
         """A call in progress."""
         sid, now_s = session.record.call_sid, self._clock.now()
         server = self._bridge.pool.server_of(sid)
-        return view(session, server, self._callers.of(sid), now_s)
+        return view(session, server, self._timelines.of(session), now_s)
 
     def bridge(self) -> BridgeView:
         """The bridge."""
@@ -137,7 +145,7 @@ class Look:
 
     def ended(self) -> tuple[EndedCall, ...]:
         """The calls that ended last, the latest last."""
-        return tuple(self._callers.ended)
+        return tuple(self._ended.latest)
 
     async def picture(self) -> Picture:
         """All of it. Calls are looked at a few at a time, and whoever has sound to move comes in

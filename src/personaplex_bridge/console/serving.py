@@ -13,7 +13,7 @@ from personaplex_bridge.clock import SYSTEM_CLOCK, Clock
 from personaplex_bridge.config import Settings
 from personaplex_bridge.console.access import ConsoleAccess
 from personaplex_bridge.console.api import API_PATH, Api
-from personaplex_bridge.console.callers import Callers
+from personaplex_bridge.console.ended import EndedCalls
 from personaplex_bridge.console.headers import Dresser
 from personaplex_bridge.console.pages import Pages
 from personaplex_bridge.console.past import PastCalls
@@ -39,8 +39,8 @@ class Console:
         self.access = ConsoleAccess(settings, clock)
         self._settings = settings
         self._clock = clock
-        self._callers = Callers(time.time)
-        self.observers: list[Observer] = [self._callers] if self.access.is_there else []
+        self._ended = EndedCalls(time.time)
+        self.observers: list[Observer] = [self._ended] if self.access.is_there else []
 
     def add_to(self, app: web.Application, bridge: Bridge, past: PastCalls | None = None) -> None:
         """Serve the console, if anybody may use it; else say so. Do this once, after all other
@@ -55,7 +55,7 @@ class Console:
             has_phone=any(one.canonical == PHONE_PATH for one in app.router.resources()),
             can_log_out=self.access.asks_for_token,
         )
-        look = Look(bridge, self._settings, self._callers, extras, self._clock)
+        look = Look(bridge, self._settings, self._ended, extras, self._clock)
         watching = Watching(look, bridge.instance, self._clock)
         Api(self.access, look, watching, bridge.catalogue, self._settings, past).add_to(app.router)
         Pages(self.access).add_to(app.router)

@@ -63,6 +63,8 @@ class Phrase:
 
     at_s: float
     text: str = field(repr=False)
+    words_s: tuple[float, ...] = ()
+    """When each of its words was said; empty if that was not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,10 @@ class Details:
                 {"at_s": event.at_s, "kind": str(event.kind), **event.detail}
                 for event in self.events
             ],
-            "transcript": [{"at_s": phrase.at_s, "text": phrase.text} for phrase in self.phrases],
+            "transcript": [
+                {"at_s": phrase.at_s, "text": phrase.text, "words_s": list(phrase.words_s)}
+                for phrase in self.phrases
+            ],
             "figures": dict(self.figures),
         }
 
@@ -164,7 +169,10 @@ def read_details(known: Mapping[str, Any]) -> Details:
     for event in known["events"]:
         detail = {name: value for name, value in event.items() if name not in ("at_s", "kind")}
         events.append(Event(event["at_s"], EventKind(event["kind"]), detail))
-    phrases = [Phrase(phrase["at_s"], phrase["text"]) for phrase in known["transcript"]]
+    phrases = [
+        Phrase(phrase["at_s"], phrase["text"], tuple(phrase.get("words_s", ())))
+        for phrase in known["transcript"]
+    ]
     return Details(tuple(phrases), tuple(events), known["figures"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from enum import StrEnum
 
 import orjson
@@ -32,7 +32,7 @@ class Format(StrEnum):
 
 async def export(
     history: History, search: Search, form: Format, progress: Progress = lambda done: None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """All calls that a search finds, the oldest first, in UTF-8; its order and page don't matter.
 
     Raises:

@@ -112,19 +112,19 @@ class Recorder(Observer):
                 self._note(call)
             yield call.id
 
-    def forget(self, matches: Callable[[Entry], bool]) -> int:
-        """Keep nothing of calls, in progress or waiting to be written; how many those were. What
+    def forget(self, matches: Callable[[Entry], bool]) -> list[Entry]:
+        """Keep nothing of calls, in progress or waiting to be written; what was known of them. What
         `matches` sees of one in progress is without its details.
         """
-        gone = {entry.id for entry in self._backlog.entries() if matches(entry)}
+        gone = {entry.id: entry for entry in self._backlog.entries() if matches(entry)}
         for key, call in list(self._calls.items()):
             # Not `_entry`: all of a long call takes milliseconds, and there may be many.
             if matches(Entry(WholeCall(self._call(call), Details()), normal(call.parties.person))):
-                gone.add(call.id)
+                gone[call.id] = self._entry(call)
                 del self._calls[key]
         for call_id in gone:
             self._backlog.forget(call_id)
-        return len(gone)
+        return list(gone.values())
 
     def _note(self, call: _InProgress) -> None:
         call.seen, call.noted_s = _state(call.record), self._monotonic()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import sqlalchemy as sa
 from personaplex_bridge.config import Settings
 from personaplex_bridge.errors import ConfigError, HistoryError, WrongValue
 from personaplex_bridge.history.backlog import Entry
-from personaplex_bridge.history.calls import COLUMNS, Details, WholeCall, check_id, read_details
+from personaplex_bridge.history.calls import (
+    COLUMNS,
+    Details,
+    Outcome,
+    WholeCall,
+    check_id,
+    read_details,
+)
 from personaplex_bridge.history.database import Database, database_url
 from personaplex_bridge.history.deleting import Deleted, delete, purge
 from personaplex_bridge.history.queries import (
@@ -25,11 +33,25 @@ from personaplex_bridge.history.queries import (
     select_calls,
 )
 from personaplex_bridge.history.recorder import Recorder
+from personaplex_bridge.history.recordings import Recordings
 from personaplex_bridge.history.stats import Stats, gather
 from personaplex_bridge.history.tables import calls, details
 
 Progress = Callable[[int], None]
 """Is told how many calls are done."""
+
+PAGE, BATCH = 2000, 10
+"""Calls that are looked for at a time, and those of them that are read at a time: reading takes the
+event loop some 0.1 ms a call, and calls may be in progress on it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """How much was deleted."""
+
+    calls: int
+    recordings: int
 
 
 class History:
@@ -48,7 +70,7 @@ class History:
     ) -> None:
         self._database = database
         self._recorder = recorder
-        self._recordings = recordings
+        self._recordings = None if recordings is None else Recordings(recordings)
 
     async def prepare(self) -> None:
         """Bring the tables to this version. Whatever is asked does that before."""
@@ -90,15 +112,27 @@ class History:
         """
         last = 0
         while True:
-            # One page at a time, and none of the database's locks or states held in between.
+            # A few at a time, and none of the database's locks or states held in between.
             async with self._database.reading() as connection:
-                beyond = _whole().where(*self._matching(search), calls.c.id > last)
-                rows = (await connection.execute(beyond.order_by(calls.c.id).limit(200))).all()
-            for row in rows:
-                yield _whole_of(row)
-            if not rows:
+                beyond = sa.select(calls.c.id).where(*self._matching(search), calls.c.id > last)
+                found = await connection.scalars(beyond.order_by(calls.c.id).limit(PAGE))
+                numbers = found.all()
+            for begin in range(0, len(numbers), BATCH):
+                for whole in await self._some(numbers[begin : begin + BATCH]):
+                    yield whole
+            if len(numbers) < PAGE:
                 return
-            last = int(rows[-1][0])
+            last = numbers[-1]
+
+    async def recording(self, whole: WholeCall) -> Path | None:
+        """Where a call's recording is; None if there is none, or none any more. That of a call in
+        progress is none yet.
+        """
+        name = whole.details.figures.get("recording")
+        is_over = whole.call.outcome is not Outcome.IN_PROGRESS
+        if self._recordings is None or not name or not is_over:
+            return None
+        return await asyncio.to_thread(self._recordings.find, str(name))
 
     async def stats(self, search: Search | None = None) -> Stats:
         """Figures of all calls, or of those that a search finds.
@@ -109,60 +143,90 @@ class History:
         async with self._database.reading() as connection:
             return await gather(connection, self._matching(search or Search()))
 
-    async def delete_call(self, call_id: str) -> bool:
-        """Delete a call; whether there was one. Of one in progress here nothing more is kept."""
+    async def delete_call(self, call_id: str) -> Deletion:
+        """Delete a call, and its recording. Of one in progress here nothing more is kept.
+
+        Raises:
+            HistoryError: it is no call's id; or its recording can't be deleted.
+        """
         number = _number(call_id)
         forgotten = await self._forget(lambda entry: entry.id == call_id)
         deleted = await delete(self._database, calls.c.id == number)
-        await self._finish(deleted)
-        return bool(deleted.ids or forgotten)
+        return await self._finish(deleted, forgotten)
 
-    async def delete_caller(self, number: str, progress: Progress = lambda done: None) -> int:
-        """Delete all calls of a caller, by their whole number; how many there were.
+    async def delete_caller(self, number: str, progress: Progress = lambda done: None) -> Deletion:
+        """Delete all calls of a caller, by their whole number.
 
         Nothing of them is left in the database, its indexes and its journal; nor are their
         recordings.
+
+        Raises:
+            HistoryError: it is no number; or a recording can't be deleted.
         """
         await self._database.prepare()
         wanted = self._database.hash_of(number)
         if not wanted:
             raise HistoryError("a number is needed: +15550100, or what Twilio said instead of one")
-        waiting = set[str]()
+        return await self._delete_hash(wanted, progress)
 
+    async def delete_caller_of(self, call_id: str) -> Deletion | None:
+        """The same for whoever made a call, whose number need not be known; None if there is no
+        such call.
+
+        Raises:
+            HistoryError: Twilio did not say who made it; or a recording can't be deleted.
+        """
+        asked = sa.select(calls.c.caller_hash).where(calls.c.id == _number(call_id))
+        async with self._database.reading() as connection:
+            wanted = await connection.scalar(asked)
+        if wanted is None:
+            return None
+        if not wanted:
+            raise HistoryError("it is not known who made this call: delete the call itself")
+        return await self._delete_hash(wanted, lambda _done: None)
+
+    async def _delete_hash(self, wanted: str, progress: Progress) -> Deletion:
         def theirs(entry: Entry) -> bool:
-            known = entry.caller_hash or self._database.hash_of(entry.person)
-            waiting.update({entry.id} if known == wanted else ())
-            return known == wanted
+            return (entry.caller_hash or self._database.hash_of(entry.person)) == wanted
 
-        await self._forget(theirs)
+        forgotten = await self._forget(theirs)
         deleted = await delete(self._database, calls.c.caller_hash == wanted, progress)
-        await self._finish(deleted)
-        return len({int(call_id, 16) for call_id in waiting} | deleted.ids)
+        return await self._finish(deleted, forgotten)
 
-    async def _finish(self, deleted: Deleted) -> None:
+    async def _finish(self, deleted: Deleted, forgotten: list[Entry]) -> Deletion:
         """See to what is left of deleted calls: their recordings, and what only looks deleted."""
-        if self._recordings is not None:
-            for name in deleted.recordings:
-                # DATE/TIME-CALLSID.opus alone: no database can have us delete anything elsewhere.
-                day, file_name = ("", *Path(name).parts)[-2:]
-                file = self._recordings / day / file_name
-                if day == ".." or file.suffix != ".opus":
-                    continue
-                # One that isn't complete, such as a bridge leaves that dies, has another name.
-                for one in (file, file.with_name(f"{file.name}.part")):
-                    try:
-                        await asyncio.to_thread(one.unlink, missing_ok=True)
-                    except OSError as error:
-                        raise HistoryError(f"can't delete {one}: {error.strerror}") from error
+        known = [entry.whole.details.figures.get("recording") for entry in forgotten]
+        names = {str(name) for name in (*known, *deleted.recordings) if name}
+        gone, failures = await self._delete_recordings(names)
         if deleted.ids:
             await purge(self._database)
+        if failures:
+            raise failures[0]
+        return Deletion(len(deleted.ids | {_number(entry.id) for entry in forgotten}), gone)
 
-    async def _forget(self, matches: Callable[[Entry], bool]) -> int:
+    async def _delete_recordings(self, names: set[str]) -> tuple[int, list[HistoryError]]:
+        """How many there were, and why some are still there."""
+        gone, failures = 0, list[HistoryError]()
+        if self._recordings is None:
+            return 0, failures
+        for name in names:
+            try:
+                gone += await asyncio.to_thread(self._recordings.delete, name)
+            except HistoryError as error:
+                failures.append(error)
+        return gone, failures
+
+    async def _forget(self, matches: Callable[[Entry], bool]) -> list[Entry]:
         """Calls of this process; none of them is on its way to the database meanwhile."""
         if self._recorder is None:
-            return 0
+            return []
         async with self._database.writing:
             return self._recorder.forget(matches)
+
+    async def _some(self, numbers: Sequence[int]) -> list[WholeCall]:
+        async with self._database.reading() as connection:
+            few = _whole().where(calls.c.id.in_(numbers)).order_by(calls.c.id)
+            return [_whole_of(row) for row in await connection.execute(few)]
 
     def _select(self, search: Search) -> sa.Select[Any]:
         return select_calls(search, self._hash(search), is_sqlite=self._database.is_sqlite)

@@ -29,6 +29,7 @@ class Transcript:
         self._last: Word | None = None
         self._began_s = 0.0
         self._open: list[str] = []
+        self._open_s: list[float] = []
         self._open_chars = 0
 
     def catch_up(self, words: deque[Word]) -> bool:
@@ -44,19 +45,23 @@ class Transcript:
 
     def phrases(self) -> tuple[Phrase, ...]:
         """All phrases, the one that may still go on included."""
-        current = [Phrase(self._began_s, " ".join(self._open))] if self._open else []
+        current = [self._current()] if self._open else []
         return (*self._phrases, *current)[-MAX_PHRASES:]
 
     def _add(self, word: Word) -> None:
         pause = self._last is not None and word.at_s - self._last.at_s >= PHRASE_GAP_S
         if self._open and (pause or self._open_chars + len(word.text) > MAX_PHRASE_CHARS):
-            self._phrases.append(Phrase(self._began_s, " ".join(self._open)))
-            self._open, self._open_chars = [], 0
+            self._phrases.append(self._current())
+            self._open, self._open_s, self._open_chars = [], [], 0
         if not self._open:
             self._began_s = word.at_s
         self._open.append(clean(word.text))
+        self._open_s.append(round(word.at_s, 2))
         self._open_chars += len(word.text) + 1
         self._last = word
+
+    def _current(self) -> Phrase:
+        return Phrase(self._began_s, " ".join(self._open), tuple(self._open_s))
 
 
 def clean(text: str) -> str:

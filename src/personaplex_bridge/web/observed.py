@@ -59,8 +59,6 @@ def _webhook(request: web.Request, answer: Answer, took_s: float) -> Webhook:
         answer,
         took_s,
         request.get(HELD_S),
-        asked.get("From", ""),
-        asked.get("To", ""),
     )
 
 

@@ -1,7 +1,8 @@
 // Calls in progress: a card each, and below them those that ended last.
 
-import { drawLine, drawStrip, loudness } from "./charts.js";
-import { chips, clock, h, moment, say, seconds, transcript } from "./dom.js";
+import { drawStrip, loudness } from "./charts.js";
+import { chips, clock, h, moment, say, seconds, transcript, who } from "./dom.js";
+import { lagGraph } from "./graphs.js";
 
 const SPAN_S = 60;
 const KEPT = SPAN_S * 4;
@@ -23,7 +24,7 @@ const ACTIONS = {
 class Card {
   #samples = [];
   #words = [];
-  #seen = { sent: 0, gated: 0 };
+  #seen = { sent: 0, gated: 0, turns: 0 };
 
   constructor(call, act) {
     this.call = {};
@@ -39,10 +40,9 @@ class Card {
         "aria-valuemin": "-90", "aria-valuemax": "0" }, bar);
       return { name: h("span", {}, name), meter, bar, value };
     };
-    const figure = (name, title, chart) => {
+    const figure = (name, title, kind = "") => {
       const value = h("dd");
-      const canvas = chart ? h("canvas", { "aria-hidden": "true" }) : null;
-      return { value, canvas, root: h("div", { class: "figure", title }, h("dt", {}, name), value, canvas) };
+      return { value, root: h("div", { class: `figure ${kind}`, title }, h("dt", {}, name), value) };
     };
     this.persona = h("h3");
     this.state = h("span", { class: "pill" });
@@ -52,10 +52,12 @@ class Card {
     this.caller = level("Caller", "caller");
     this.model = level("Model", "model");
     this.strip = h("canvas", { class: "strip", role: "img" });
-    this.toModel = figure("Lag to model", "What the caller has said, and the model has not answered", true);
-    this.toCaller = figure("Lag to caller", "What the model has said, and the caller has not heard", true);
-    this.turn = figure("Answered after", "The latest turn: from the caller’s last word to the model’s first");
+    this.toModel = figure("Lag to model", "What the caller has said, and the model has not answered", "caller line");
+    this.toCaller = figure("Lag to caller", "What the model has said, and the caller has not heard", "model line");
+    this.turn = figure("Answered after", "The latest turn: from the caller’s last word to the model’s first", "answer dot");
     this.gate = figure("Interruptions · gated", "Times the caller interrupted; how much of the caller reached the model as silence");
+    this.lag = h("div", { class: "graph", role: "img" });
+    this.graph = lagGraph(this.lag, SPAN_S);
     this.lines = h("ol", { "aria-live": "polite", "aria-label": "What the model says" });
     this.hint = h("p", { class: "muted" }, "The model’s words come here as it says them.");
     this.scroll = h("div", { class: "transcript", tabIndex: 0, role: "region", "aria-label": "Transcript" }, this.hint, this.lines);
@@ -71,10 +73,11 @@ class Card {
             this.caller.name, this.caller.meter, this.caller.value, this.model.name, this.model.meter, this.model.value),
           this.strip,
           h("div", { class: "legend", "aria-hidden": "true" },
-            ...[["caller", "caller"], ["gated", "gated"], ["model", "model"], ["interrupts", "interruption"], ["fails", "failure"]]
+            ...[["caller", "caller"], ["gated", "gated"], ["model", "model"], ["answers", "answer"], ["interrupts", "interruption"], ["fails", "failure"]]
               .map(([kind, text]) => h("span", { class: kind }, text)),
             h("em", { class: "muted" }, "last minute"))),
-        h("dl", { class: "figures" }, this.toModel.root, this.toCaller.root, this.turn.root, this.gate.root)),
+        h("dl", { class: "figures" }, this.toModel.root, this.toCaller.root, this.turn.root, this.gate.root),
+        this.lag),
       this.scroll,
       h("div", { class: "call-foot" }, this.buttons));
   }
@@ -92,7 +95,7 @@ class Card {
     this.#words = [];
     this.lines.replaceChildren();
     Object.assign(this.call, fields);
-    this.#seen = { sent: fields.sent_frames, gated: fields.gated_frames };
+    this.#seen = { sent: fields.sent_frames, gated: fields.gated_frames, turns: fields.turns };
     this.#add(words ?? []);
     this.#show();
   }
@@ -117,12 +120,13 @@ class Card {
   #sample() {
     const { call } = this;
     const sent = call.sent_frames - this.#seen.sent, gated = call.gated_frames - this.#seen.gated;
-    this.#seen = { sent: call.sent_frames, gated: call.gated_frames };
+    const answered = call.turns > this.#seen.turns ? Math.round(call.turn_delay_s * 1000) : null;
+    this.#seen = { sent: call.sent_frames, gated: call.gated_frames, turns: call.turns };
     const before = this.#samples.at(-1);
     this.#samples.push({
       at: call.duration_s, caller: call.caller_db, model: call.model_db,
       gated: sent > 0 ? gated / sent : before?.gated ?? 0,
-      toModel: call.to_model_lag_ms, toCaller: call.to_caller_lag_ms,
+      toModel: call.to_model_lag_ms, toCaller: call.to_caller_lag_ms, answered,
     });
     if (this.#samples.length > KEPT) this.#samples.shift();
   }
@@ -134,7 +138,7 @@ class Card {
     this.state.className = `pill ${kind}`;
     say(this.state, text);
     say(this.time, clock(call.duration_s));
-    say(this.who, call.caller ? `${call.caller}${call.called ? ` → ${call.called}` : ""}` : "unknown caller");
+    say(this.who, call.caller ? `${who(call.caller)}${call.called ? ` → ${call.called}` : ""}` : "unknown caller");
     say(this.server, call.server ? `model server ${call.server}` : "no model server");
     for (const [level, db] of [[this.caller, call.caller_db], [this.model, call.model_db]]) {
       level.bar.style.transform = `scaleX(${loudness(db).toFixed(3)})`;
@@ -154,8 +158,9 @@ class Card {
     drawStrip(this.strip, this.#samples, call.marks ?? [], call.duration_s, SPAN_S);
     this.strip.setAttribute("aria-label",
       `The last minute: ${call.barge_ins} interruptions, ${call.failures} failures so far`);
-    drawLine(this.toModel.canvas, this.#samples.map((one) => one.toModel), 300, "caller");
-    drawLine(this.toCaller.canvas, this.#samples.map((one) => one.toCaller), 300, "model");
+    this.graph.show(this.#samples, call.duration_s);
+    this.lag.setAttribute("aria-label",
+      `Delay and lag in the last minute: now ${call.to_model_lag_ms} ms to the model, ${call.to_caller_lag_ms} ms to the caller`);
   }
 
   /** Whether FORWARD_TO is set. */
@@ -305,7 +310,7 @@ function endedRow(call, open) {
       h("span", {}, moment(new Date(call.ended_at_s * 1000))),
       h("span", {}, clock(call.duration_s)),
       h("span", {}, call.persona),
-      h("span", { class: "muted" }, call.caller || "unknown"),
+      h("span", { class: "muted" }, who(call.caller)),
       h("span", failed ? { class: "pill bad" } : {}, call.reason)),
     h("div", { class: "detail" },
       chips([["turns", call.turns], ["interruptions", call.barge_ins], ["model failures", call.failures],

@@ -1,7 +1,7 @@
-// Small charts on canvases: a call's last minute, and lines. Colours come from the style sheet.
+// A call's last minute as a strip, on a canvas. Colours come from the style sheet.
 
 const colours = {};
-function colour(name) {
+export function colour(name) {
   colours[name] ??= getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   return colours[name];
 }
@@ -26,7 +26,7 @@ const QUIET_DB = -60;
 /** 0 to 1, for a level in dB of full scale. */
 export const loudness = (db) => Math.max(0, Math.min(1, 1 - db / QUIET_DB));
 
-const MARKS = { "barge-in": "warn", failure: "bad", recovered: "good", ready: "line-strong", "first-audio": "line-strong" };
+const MARKS = { turn: "text", "barge-in": "interruption", failure: "bad", recovered: "good", ready: "line-strong", "first-audio": "line-strong" };
 
 /**
  * The last `span` seconds: the caller above the line, the model below. `samples` have at, caller and
@@ -52,31 +52,10 @@ export function drawStrip(canvas, samples, marks, now, span) {
     const at = x(mark.at_s);
     if (at < 0 || at > width) continue;
     context.fillStyle = colour(MARKS[mark.kind] ?? "muted");
-    context.fillRect(at - 0.75, 4, 1.5, height - 8);
+    const isTurn = mark.kind === "turn"; // there are many: a dot between the two sides is enough
+    if (!isTurn) context.fillRect(at - 0.75, 4, 1.5, height - 8);
     context.beginPath();
-    context.arc(at, 4, 3, 0, 7);
+    context.arc(at, isTurn ? middle : 4, 3, 0, 7);
     context.fill();
   }
-}
-
-/** A line of values, from 0 to at least `least`. */
-export function drawLine(canvas, values, least, name) {
-  const on = blank(canvas);
-  if (!on || values.length < 2) return;
-  const { context, width, height } = on;
-  const top = Math.max(least, ...values), step = width / 239;
-  const y = (value) => height - 1.5 - (value / top) * (height - 3);
-  const first = width - (values.length - 1) * step;
-  context.beginPath();
-  values.forEach((value, index) => context.lineTo(first + index * step, y(value)));
-  context.strokeStyle = colour(name);
-  context.lineWidth = 1.5;
-  context.lineJoin = "round";
-  context.stroke();
-  context.lineTo(width, height);
-  context.lineTo(first, height);
-  context.globalAlpha = 0.12;
-  context.fillStyle = colour(name);
-  context.fill();
-  context.globalAlpha = 1;
 }

@@ -1,7 +1,8 @@
 // The console: pages by the address's fragment, and the bridge's events to the one that shows them.
 
 import { CallsPage } from "./calls.js";
-import { h, say } from "./dom.js";
+import { sure, toast } from "./dialogs.js";
+import { say } from "./dom.js";
 import { PastPage } from "./past.js";
 import { PersonasPage } from "./personas.js";
 import { ask, Watch } from "./talk.js";
@@ -12,16 +13,19 @@ const past = new PastPage(at("page-history"));
 const personas = new PersonasPage(at("page-personas"));
 const PAGES = ["calls", "history", "personas"];
 let bridge = null;
+let shown = "";
 
 function showPage() {
-  const page = PAGES.includes(location.hash.slice(1)) ? location.hash.slice(1) : "calls";
+  const [asked, id = ""] = location.hash.slice(1).split("/");
+  const page = PAGES.includes(asked) ? asked : "calls";
   for (const name of PAGES) at(`page-${name}`).hidden = name !== page;
   for (const link of document.querySelectorAll(".tabs a")) {
     if (link.getAttribute("href") === `#${page}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (page === "history") past.show(bridge);
+  if (page === "history") past.show(bridge, id, shown !== page);
   if (page === "personas") personas.show(bridge);
+  shown = page;
 }
 
 function meet(seen) {
@@ -42,26 +46,12 @@ function tellConnection(word) {
 
 /** Asks whether that is meant, then ends the call. */
 async function end(sid, name, action) {
-  const dialog = at("question");
-  say(at("question-title"), action.title);
-  say(at("question-text"), action.text);
-  say(at("question-yes"), action.yes);
-  at("question-yes").className = `button ${action.danger ? "danger solid" : "primary"}`;
-  dialog.returnValue = "no";
-  dialog.showModal();
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  if (dialog.returnValue !== "yes") return;
+  if (!(await sure(action))) return;
   try {
     await ask(`/api/calls/${encodeURIComponent(sid)}/${name}`, {});
   } catch (error) {
     toast(error.message);
   }
-}
-
-function toast(text) {
-  const note = h("div", { class: "note bad" }, text);
-  at("toast").append(note);
-  setTimeout(() => note.remove(), 8000);
 }
 
 addEventListener("hashchange", showPage);

@@ -4,12 +4,12 @@ import { h } from "./dom.js";
 
 const main = document.getElementById("main");
 
-function typeOf(schema, all) {
+function typeOf(schema) {
   if (schema.$ref) return schema.$ref.split("/").pop();
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.enum) return schema.enum.map((one) => JSON.stringify(one)).join(" | ");
-  if (schema.oneOf) return schema.oneOf.map((one) => typeOf(one, all)).join(" or ");
-  if (schema.type === "array") return schema.items ? `${typeOf(schema.items, all)}[]` : "array";
+  if (schema.oneOf) return schema.oneOf.map(typeOf).join(" or ");
+  if (schema.type === "array") return schema.items ? `${typeOf(schema.items)}[]` : "array";
   return [schema.type].flat().join(" | ") + (schema.format ? ` (${schema.format})` : "");
 }
 
@@ -40,15 +40,16 @@ function operationOf(path, method, operation, shared) {
   const parameters = [...(shared ?? []), ...(operation.parameters ?? [])];
   const answers = Object.entries(operation.responses).map(([status, answer]) => {
     if (answer.$ref) return [code(status), "Problem", ""];
-    const [media, content] = Object.entries(answer.content ?? {})[0] ?? ["", null];
-    return [code(status), content ? typeOf(content.schema) : "", media];
+    const contents = Object.entries(answer.content ?? {});
+    const types = contents.map(([, content]) => (content.schema ? typeOf(content.schema) : "")).filter(Boolean);
+    return [code(status), types.join(" or ") || answer.description, contents.map(([media]) => media).join(", ")];
   });
   return h("details", { class: "card", id: operation.operationId },
     h("summary", {}, h("span", { class: `method ${method}` }, method.toUpperCase()), h("span", { class: "mono" }, path),
       h("span", { class: "muted" }, operation.summary)),
     h("div", { class: "inside" },
       operation.description ? h("p", {}, prose(operation.description)) : null,
-      parameters.length ? table(["parameter", "in", ""], parameters.map((one) => [code(one.name), one.in, one.description ?? ""])) : null,
+      parameters.length ? table(["parameter", "in", ""], parameters.map((one) => [code(one.name), one.in, one.description || typeOf(one.schema)])) : null,
       operation.requestBody ? h("p", {}, "Body: ", typeOf(operation.requestBody.content["application/json"].schema)) : null,
       table(["status", "answer", "media type"], answers),
       h("pre", { tabIndex: 0 }, example(method, path, operation))));
@@ -58,7 +59,7 @@ async function show() {
   const api = await (await fetch("/api/openapi.json")).json();
   const groups = api.tags.map((tag) => {
     const operations = Object.entries(api.paths).flatMap(([path, item]) =>
-      ["get", "post"].filter((method) => item[method]?.tags.includes(tag.name))
+      ["get", "post", "delete"].filter((method) => item[method]?.tags.includes(tag.name))
         .map((method) => operationOf(path, method, item[method], item.parameters)));
     return [h("div", { class: "head" }, h("h2", {}, tag.name[0].toUpperCase() + tag.name.slice(1)), h("span", { class: "muted" }, tag.description)), ...operations];
   });

@@ -29,6 +29,9 @@ export function moment(date) {
   return today ? time : `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
 }
 
+/** Who calls, as the bridge masks them. */
+export const who = (caller) => ({ "": "unknown", "***": "withheld" })[caller ?? ""] ?? caller;
+
 export const seconds = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(2)} s`);
 
 /** Changes the text only if it is another: screen readers and selections stay calm. */

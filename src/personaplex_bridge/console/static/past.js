@@ -1,12 +1,12 @@
-// Calls past: search, and each opens to what is kept of it.
+// Calls past: search, export, delete; and each opens to what is kept of it.
 
-import { chips, clock, h, moment, say, seconds, transcript } from "./dom.js";
-import { ask } from "./talk.js";
+import { sure, toast } from "./dialogs.js";
+import { clock, h, moment, say, who } from "./dom.js";
+import { openCall, OUTCOMES } from "./pastcall.js";
+import { ask, save } from "./talk.js";
 
-const OUTCOMES = {
-  "hung-up": "caller hung up", "bridge-ended": "ended by the bridge", "model-failed": "model failed",
-  "line-lost": "line lost", error: "error", lost: "lost with its bridge", "in-progress": "in progress",
-};
+const TITLES = ["When", "Length", "Persona", "Caller", "How it ended"];
+const HIDDEN = "***";
 
 export class PastPage {
   #asked = 0;
@@ -15,18 +15,25 @@ export class PastPage {
     this.root = root;
   }
 
-  show(bridge) {
-    if (!bridge || this.built === bridge.has_history) return;
-    this.built = bridge.has_history;
-    if (!bridge.has_history) {
-      this.root.replaceChildren(h("div", { class: "head" }, h("h2", {}, "Calls past")),
-        h("div", { class: "card empty" }, h("h3", {}, "No history is kept"),
-          h("p", {}, "The bridge forgets calls when they are over, but for the last 50 on the first page. To keep them, set ",
-            h("code", {}, "HISTORY=on"), " or a ", h("code", {}, "DATABASE_URL"), " and start it again.")));
-      return;
+  /** `id` is of the one call that is to be open. `comes` says whether the page was another before. */
+  show(bridge, id, comes) {
+    if (!bridge) return;
+    const isRead = this.root.querySelector("details[open]") !== null;
+    if (comes && this.built && this.built === bridge.has_history && !isRead) this.#search(); // there may be new ones
+    if (this.built !== bridge.has_history) {
+      this.built = bridge.has_history;
+      if (!this.built) return this.#tellNone();
+      this.#build();
+      this.#search();
     }
-    this.#build();
-    this.#search();
+    if (this.built && this.one !== id) this.#showOne(id);
+  }
+
+  #tellNone() {
+    this.root.replaceChildren(h("div", { class: "head" }, h("h2", {}, "Calls past")),
+      h("div", { class: "card empty" }, h("h3", {}, "No history is kept"),
+        h("p", {}, "The bridge forgets calls when they are over, but for the last 50 on the first page. To keep them, set ",
+          h("code", {}, "HISTORY=on"), " or a ", h("code", {}, "DATABASE_URL"), " and start it again.")));
   }
 
   #build() {
@@ -34,11 +41,13 @@ export class PastPage {
       h("div", { class: "field" }, h("label", { for: `past-${name}` }, label),
         h(properties.options ? "select" : "input", { id: `past-${name}`, name, autocomplete: "off", ...properties, options: undefined },
           ...(properties.options ?? []).map(([value, text]) => h("option", { value }, text))));
-    this.form = h("form", { class: "card search", onsubmit: (event) => { event.preventDefault(); this.#search(); } },
-      h("div", { class: "wide" }, input("text", "The model said", { type: "search", placeholder: "words, or \"words in a row\"" })),
+    const button = (text, onclick, kind = "") => h("button", { class: `button ${kind}`, type: "button", onclick }, text);
+    this.form = h("form", { class: "card search", role: "search", onsubmit: (event) => { event.preventDefault(); this.#search(); } },
+      h("div", { class: "wide" }, input("text", "The model said", { type: "search", maxLength: 200, placeholder: "words, or \"words in a row\"" })),
       input("number", "Caller’s number", { type: "tel", placeholder: "+15550100" }),
       input("persona", "Persona"),
-      input("outcome", "How it ended", { options: [["", "any"], ...Object.entries(OUTCOMES)] }),
+      input("outcome", "How it ended", { options: [["", "any way"], ...Object.entries(OUTCOMES)] }),
+      input("model_failed", "Model", { options: [["", "failed or not"], ["true", "failed"], ["false", "did not fail"]] }),
       input("since", "From", { type: "date" }),
       input("until", "Until", { type: "date" }),
       input("min_duration_s", "At least, seconds", { type: "number", min: 0 }),
@@ -47,12 +56,19 @@ export class PastPage {
         h("button", { class: "button", type: "reset", onclick: () => setTimeout(() => this.#search()) }, "Clear")));
     this.told = h("p", { class: "muted", role: "status" });
     this.list = h("div", { class: "card list" });
-    this.more = h("button", { class: "button", type: "button", hidden: true, onclick: () => this.#search(this.next) }, "More");
-    this.root.replaceChildren(h("div", { class: "head" }, h("h2", {}, "Calls past")), this.form, this.told, this.list,
-      h("div", { class: "actions" }, this.more));
+    this.more = button("More", () => this.#search(this.next));
+    this.more.hidden = true;
+    this.single = h("div");
+    this.root.replaceChildren(
+      h("div", { class: "head" }, h("h2", {}, "Calls past"),
+        this.actions = h("div", { class: "head-actions" },
+          button("Export JSON", (event) => this.#export("json", event.target)), button("Export CSV", (event) => this.#export("csv", event.target)),
+          button("Delete a caller…", () => this.#deleteCaller(), "danger"))),
+      this.single, this.form, this.told, this.list, h("div", { class: "actions after-list" }, this.more));
   }
 
-  async #search(after) {
+  /** What the form asks for, as the API wants it. */
+  #wanted() {
     const wanted = Object.fromEntries([...new FormData(this.form)].filter(([, value]) => value));
     // Days are this browser's; the last one is meant whole.
     for (const [name, days] of [["since", 0], ["until", 1]]) {
@@ -62,15 +78,19 @@ export class PastPage {
       wanted[name] = day.toISOString();
     }
     if (wanted.min_duration_s) wanted.min_duration_s = Number(wanted.min_duration_s);
-    if (after) wanted.after = after;
+    if (wanted.model_failed) wanted.model_failed = wanted.model_failed === "true";
+    return wanted;
+  }
+
+  async #search(after) {
+    const wanted = { ...this.#wanted(), ...(after ? { after } : {}) };
     const turn = ++this.#asked;
     say(this.told, "Searching…");
     try {
       const page = await ask("/api/history/search", wanted);
       if (turn !== this.#asked) return; // another search was quicker
-      const titles = ["When", "Length", "Persona", "Caller", "How it ended"];
-      if (!after) this.list.replaceChildren(h("div", { class: "row titles", "aria-hidden": "true" }, titles.map((title) => h("span", {}, title))));
-      this.list.append(...page.calls.map(pastRow));
+      if (!after) this.list.replaceChildren(h("div", { class: "row titles", "aria-hidden": "true" }, TITLES.map((title) => h("span", {}, title))));
+      this.list.append(...page.calls.map((call) => this.#row(call)));
       this.next = page.next;
       this.more.hidden = !page.next;
       this.list.hidden = this.list.children.length < 2;
@@ -79,31 +99,96 @@ export class PastPage {
       if (turn === this.#asked) say(this.told, error.message);
     }
   }
-}
 
-function pastRow(call) {
-  const row = h("details", { ontoggle: () => row.open && !row.dataset.read && open(row, call.id) },
-    h("summary", {}, h("span", {}, moment(new Date(call.started_at))), h("span", {}, clock(call.duration_s)),
-      h("span", {}, call.persona), h("span", { class: "muted" }, call.caller || "unknown"),
-      h("span", call.model_failed ? { class: "pill bad" } : {}, OUTCOMES[call.outcome] ?? call.outcome)),
-    h("div", { class: "detail" }, h("p", { class: "muted" }, "Reading…")));
-  return row;
-}
+  async #export(format, button) {
+    const { sort: _, ...wanted } = this.#wanted();
+    button.disabled = true;
+    try {
+      await save("/api/history/export", { ...wanted, format }, `calls.${format}`);
+    } catch (error) {
+      toast(error.message);
+    } finally {
+      button.disabled = false;
+    }
+  }
 
-async function open(row, id) {
-  const detail = row.querySelector(".detail");
-  try {
-    const call = await ask(`/api/history/${encodeURIComponent(id)}`);
-    row.dataset.read = "yes";
-    detail.replaceChildren(
-      chips([["turns", call.turns], ["answered after", seconds(call.turn_delay_s)], ["interruptions", call.barge_ins],
-        ["model failures", call.failures], ["model ready", seconds(call.handshake_s)], ["gaps", call.gaps],
-        ["reason", call.ended_reason || "–"], ["call", call.call_sid]]),
-      transcript(call.transcript ?? []),
-      h("details", {}, h("summary", {}, "Timeline"), h("pre", {}, (call.events ?? [])
-        .map(({ at_s, kind, ...rest }) => `${clock(at_s).padStart(7)}  ${kind} ${Object.entries(rest).map(([name, value]) => `${name}=${value}`).join(" ")}`).join("\n") || "nothing is kept")),
-      h("details", {}, h("summary", {}, "All figures"), h("pre", {}, JSON.stringify(call.figures ?? {}, null, 2))));
-  } catch (error) {
-    detail.replaceChildren(h("p", { class: "note bad" }, error.message));
+  async #showOne(id) {
+    this.one = id;
+    this.single.replaceChildren();
+    this.form.hidden = this.list.hidden = this.told.hidden = this.actions.hidden = Boolean(id);
+    this.more.hidden = Boolean(id) || !this.next;
+    if (!id) return void (this.list.hidden = this.list.children.length < 2);
+    const back = h("p", { class: "back" }, h("a", { href: "#history" }, "← All calls"));
+    this.single.append(back);
+    try {
+      const call = await ask(`/api/history/${encodeURIComponent(id)}`);
+      if (this.one !== id) return;
+      const row = this.#row(call);
+      this.single.append(h("div", { class: "card list" }, row));
+      row.open = true;
+    } catch (error) {
+      back.after(h("p", { class: "note bad", role: "alert" }, error.message));
+    }
+  }
+
+  #row(call) {
+    const row = h("details", { "data-id": call.id },
+      h("summary", {}, h("span", {}, moment(new Date(call.started_at))), h("span", {}, clock(call.duration_s)),
+        h("span", {}, call.persona), h("span", { class: "muted" }, who(call.caller)),
+        h("span", call.model_failed ? { class: "pill bad" } : {}, OUTCOMES[call.outcome] ?? call.outcome)),
+      h("div", { class: "detail" }, h("p", { class: "muted" }, "Reading…")));
+    let opened = null;
+    row.addEventListener("toggle", async () => {
+      opened?.close();
+      opened = null;
+      if (!row.open) return;
+      const detail = row.querySelector(".detail");
+      try {
+        const whole = await ask(`/api/history/${encodeURIComponent(call.id)}`);
+        if (!row.open) return;
+        opened = openCall(whole, [
+          h("button", { class: "button danger", type: "button", onclick: () => this.#deleteCall(whole, row) }, "Delete this call…"),
+          call.caller ? h("button", { class: "button danger", type: "button", onclick: () => this.#deleteCallerOf(whole) }, "Delete this caller…") : null]);
+        detail.replaceChildren(...opened.elements);
+        opened.shown();
+      } catch (error) {
+        detail.replaceChildren(h("p", { class: "note bad" }, error.message));
+      }
+    });
+    return row;
+  }
+
+  async #deleteCall(call, row) {
+    const meant = await sure({ title: "Delete this call?", danger: true, yes: "Delete the call",
+      text: `What is kept of it goes for ever${call.has_recording ? ", its recording too" : ""}.` });
+    if (!meant) return;
+    await this.#delete(() => ask(`/api/history/${encodeURIComponent(call.id)}`, undefined, "DELETE"), () => row.remove());
+  }
+
+  async #deleteCallerOf(call) {
+    const whose = call.caller === HIDDEN ? "Callers who hide their number are all one to the history: the calls of all of them"
+      : `All calls of this caller (${call.caller})`;
+    const meant = await sure({ title: "Delete this caller’s data?", danger: true, yes: "Delete all their calls",
+      text: `${whose} go for ever, with transcripts and recordings.` });
+    if (meant) await this.#delete(() => ask("/api/history/delete-caller", { call: call.id }), () => this.#search());
+  }
+
+  async #deleteCaller() {
+    const number = await sure({ title: "Delete a caller’s data?", danger: true, yes: "Delete all their calls",
+      text: "All calls of this number go for ever, with transcripts and recordings.",
+      field: { label: "The caller’s whole number", type: "tel", placeholder: "+15550100" } });
+    if (number) await this.#delete(() => ask("/api/history/delete-caller", { number }), () => this.#search());
+  }
+
+  async #delete(doIt, after) {
+    try {
+      const { calls, recordings } = await doIt();
+      const some = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+      toast(`${some(calls, "call")} and ${some(recordings, "recording")} deleted.`, calls ? "good" : "");
+      if (this.one) location.hash = "#history";
+      after();
+    } catch (error) {
+      toast(error.message);
+    }
   }
 }

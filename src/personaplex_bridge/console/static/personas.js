@@ -3,8 +3,12 @@
 import { h, say } from "./dom.js";
 import { ask } from "./talk.js";
 
+/** Drafts are kept by this browser, by the name of the persona that they began as. */
+const KEPT = "drafts";
+
 export class PersonasPage {
   #loaded = false;
+  #drafts = {};
 
   constructor(root) {
     this.root = root;
@@ -17,6 +21,7 @@ export class PersonasPage {
     try {
       Object.assign(this, await ask("/api/personas"));
       this.#loaded = true;
+      this.#drafts = this.#read();
       this.#build();
     } catch (error) {
       this.root.replaceChildren(h("p", { class: "note bad", role: "alert" }, error.message));
@@ -28,25 +33,26 @@ export class PersonasPage {
       h("li", {}, h("button", { type: "button", "aria-pressed": "false", onclick: () => this.#pick(persona) },
         h("b", {}, persona.name,
           persona.name === this.default ? h("span", { class: "pill plain good" }, "default") : null,
-          persona.experimental ? h("span", { class: "pill plain warn" }, "experimental") : null),
+          persona.experimental ? h("span", { class: "pill plain warn" }, "experimental") : null,
+          h("span", { class: "pill plain draft", hidden: !this.#drafts[persona.name] }, "draft")),
         h("span", { class: "muted small" }, [persona.description, ...persona.numbers].filter(Boolean).join(" · "))))));
-    this.name = h("input", { id: "draft-name", autocomplete: "off", spellcheck: false, maxLength: 100, oninput: () => this.#tell() });
-    this.voice = h("select", { id: "draft-voice", onchange: () => this.#tell() }, this.voices.map((voice) => h("option", {}, voice)));
-    this.prompt = h("textarea", { id: "draft-prompt", "aria-describedby": "draft-count", oninput: () => this.#tell() });
+    this.name = h("input", { id: "draft-name", autocomplete: "off", spellcheck: false, maxLength: 100, oninput: () => this.#keep() });
+    this.voice = h("select", { id: "draft-voice", onchange: () => this.#keep() }, this.voices.map((voice) => h("option", {}, voice)));
+    this.prompt = h("textarea", { id: "draft-prompt", "aria-describedby": "draft-count", oninput: () => this.#keep() });
     this.count = h("p", { class: "muted small", id: "draft-count" });
     this.tryIt = h("a", { class: "button primary", target: "_blank", rel: "noopener" }, "Try it in the phone");
     this.copied = h("span", { class: "muted small", role: "status" });
     this.why = h("span", { class: "muted small" });
     const field = (label, input) => h("div", { class: "field" }, h("label", { for: input.id }, label), input);
     this.root.replaceChildren(
-      h("div", { class: "head" }, h("h2", {}, "Personas"), h("span", { class: "muted small" }, "Drafts stay in this page. To keep one, put it into PERSONAS_FILE.")),
+      h("div", { class: "head" }, h("h2", {}, "Personas"), h("span", { class: "muted small" }, "Drafts stay in this browser. To have callers meet one, put it into PERSONAS_FILE.")),
       h("div", { class: "personas" }, this.list,
         h("form", { class: "card editor", onsubmit: (event) => event.preventDefault() },
           h("div", { class: "two" }, field("Name", this.name), field("Voice", this.voice)),
           field("Prompt", this.prompt), this.count,
           h("div", { class: "actions" }, this.tryIt,
             h("button", { class: "button", type: "button", onclick: () => this.#copy() }, "Copy as TOML"),
-            h("button", { class: "button", type: "button", onclick: () => this.#pick(this.picked) }, "Undo changes"),
+            h("button", { class: "button", type: "button", onclick: () => this.#undo() }, "Undo changes"),
             this.why, this.copied))));
     this.#pick(this.personas.find((persona) => persona.name === this.default) ?? this.personas[0]);
   }
@@ -55,10 +61,43 @@ export class PersonasPage {
     this.picked = persona;
     [...this.list.querySelectorAll("button")].forEach((button, index) =>
       button.setAttribute("aria-pressed", String(this.personas[index] === persona)));
-    Object.assign(this.name, { value: persona.name });
-    Object.assign(this.prompt, { value: persona.text_prompt });
-    this.voice.value = persona.voice;
+    const { name, voice, text_prompt } = this.#drafts[persona.name] ?? persona;
+    Object.assign(this.name, { value: name });
+    Object.assign(this.prompt, { value: text_prompt });
+    this.voice.value = voice;
     this.#tell();
+  }
+
+  #undo() {
+    delete this.#drafts[this.picked.name];
+    this.#pick(this.picked);
+    this.#write();
+  }
+
+  #keep() {
+    const { name, voice, text_prompt } = this.picked;
+    const draft = { name: this.name.value, voice: this.voice.value, text_prompt: this.prompt.value };
+    if (draft.name === name && draft.voice === voice && draft.text_prompt === text_prompt) delete this.#drafts[name];
+    else this.#drafts[name] = draft;
+    this.#write();
+    this.#tell();
+  }
+
+  #read() {
+    try {
+      return JSON.parse(localStorage.getItem(KEPT)) ?? {};
+    } catch {
+      return {}; // no storage here, or not ours
+    }
+  }
+
+  #write() {
+    this.personas.forEach(({ name }, index) => { this.list.querySelectorAll(".draft")[index].hidden = !this.#drafts[name]; });
+    try {
+      localStorage.setItem(KEPT, JSON.stringify(this.#drafts));
+    } catch {
+      // they last for this page only
+    }
   }
 
   #tell() {
@@ -71,8 +110,7 @@ export class PersonasPage {
     say(this.why, can ? "" : "This bridge has no phone in the browser.");
     say(this.copied, "");
     const { length } = this.prompt.value.trim();
-    const changed = this.prompt.value !== this.picked.text_prompt || this.voice.value !== this.picked.voice;
-    say(this.count, `${length} characters${changed ? " · changed" : ""}`);
+    say(this.count, `${length} characters${this.#drafts[this.picked.name] ? " · changed" : ""}`);
   }
 
   async #copy() {

@@ -4,12 +4,35 @@ const BACK_OFF_MS = [500, 1000, 2000, 4000, 8000];
 /** The bridge sends something every 15 s at least. */
 const SILENCE_MS = 40_000;
 
-export class Refused extends Error {}
+/** What the bridge, or the way to it, has refused; its message is a sentence. */
+export class Refused extends Error {
+  constructor(text) {
+    super(`${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`);
+  }
+}
 
 /** Asks for JSON; throws Refused with the bridge's own words. Who isn't logged in goes to do so. */
-export async function ask(path, body) {
-  const options = body === undefined ? {} : {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+export async function ask(path, body, method) {
+  return (await answerTo(path, body, method)).json();
+}
+
+/** Asks for a file and has the browser save it; throws as `ask` does. */
+export async function save(path, body, name) {
+  const answer = await answerTo(path, body);
+  let content;
+  try {
+    content = await answer.blob();
+  } catch {
+    throw new Refused("The file has broken off half-way: ask for it again.");
+  }
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(content), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+async function answerTo(path, body, method = body === undefined ? "GET" : "POST") {
+  const options = body === undefined ? { method } : {
+    method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
   };
   let answer;
   try {
@@ -18,13 +41,13 @@ export async function ask(path, body) {
     throw new Refused("The bridge can’t be reached.");
   }
   if (answer.status === 401) logIn();
-  const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Refused(content.detail ?? `The bridge answers ${answer.status}.`);
-  return content;
+  if (answer.ok) return answer;
+  const problem = await answer.json().catch(() => ({}));
+  throw new Refused(problem.detail ?? `The bridge answers ${answer.status}.`);
 }
 
 function logIn() {
-  location.assign(`/console/login?next=${encodeURIComponent(location.pathname)}`);
+  location.assign(`/console/login?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
 /** Watches the bridge. `on` has state(content), change(content) and connection(word). */

@@ -1,0 +1,212 @@
+"""The part of the API that is about calls past: found, exported, listened to, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+
+from personaplex_bridge import logs
+from personaplex_bridge.console.bodies import read_body
+from personaplex_bridge.console.past import (
+    ID,
+    PastCalls,
+    PastSearch,
+    read_caller,
+    read_export,
+    read_query,
+    read_search,
+)
+from personaplex_bridge.console.problems import Problem
+
+HISTORY_PATH = "/api/history"
+
+MAX_EXPORTS = 2
+"""At a time: each takes the database's time, and some of the bridge's."""
+
+READ_TIMEOUT_S = 60.0
+"""How long somebody may take to read a part of an export."""
+
+RETRY_S = 10
+
+CONTENT_TYPES = {"json": "application/json", "csv": "text/csv"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger(logs.NAME)
+
+
+class HistoryApi:
+    """The routes below /api/history. `past` is None if no history is kept: then all is 404."""
+
+    def __init__(self, past: PastCalls | None) -> None:
+        self._past = past
+        self._exports = 0
+
+    def add_to(self, router: web.UrlDispatcher, guarded: Callable[[Handler], Handler]) -> None:
+        """Add the routes to an application's, each `guarded`."""
+        one = f"{HISTORY_PATH}/{{id:{ID}}}"
+        router.add_post(f"{HISTORY_PATH}/search", guarded(self.search))
+        # No HEAD: who counts the bytes of an export has it made.
+        router.add_get(f"{HISTORY_PATH}/export", guarded(self.export_query), allow_head=False)
+        router.add_post(f"{HISTORY_PATH}/export", guarded(self.export_body))
+        router.add_post(f"{HISTORY_PATH}/delete-caller", guarded(self.delete_caller))
+        router.add_get(one, guarded(self.tell))
+        router.add_delete(one, guarded(self.delete))
+        router.add_get(f"{one}/recording", guarded(self.play))
+
+    async def search(self, request: web.Request) -> web.Response:
+        """A page. A body, not a query: numbers and words have no place in a proxy's log."""
+        past = self._kept()
+        search = read_search(await _json_of(request))
+        try:
+            return _answer(await past.search(search))
+        except ValueError as error:
+            raise _wrong(error) from None
+
+    async def tell(self, request: web.Request) -> web.Response:
+        """A call past, with all that is kept of it."""
+        try:
+            call = await self._kept().call(request.match_info["id"])
+        except ValueError:
+            call = None
+        if call is None:
+            raise Problem(404, "no such call is kept")
+        return _answer(call)
+
+    async def play(self, request: web.Request) -> web.FileResponse:
+        """A call's recording, or the part of it that `Range` names. Browsers don't keep it."""
+        try:
+            file = await self._kept().recording(request.match_info["id"])
+        except ValueError:
+            file = None
+        if file is None:
+            raise Problem(404, "no recording of such a call is kept")
+        name = f"call-{request.match_info['id']}.opus"
+        headers = {
+            hdrs.CONTENT_TYPE: "audio/ogg",
+            hdrs.CONTENT_DISPOSITION: f'inline; filename="{name}"',
+            hdrs.CACHE_CONTROL: "no-store",
+        }
+        return web.FileResponse(file, headers=headers)
+
+    async def export_query(self, request: web.Request) -> web.StreamResponse:
+        """All calls of a search that fits into an address."""
+        past = self._kept()
+        search, form = read_query(request.query.items())
+        return await self._export(request, past, search, form)
+
+    async def export_body(self, request: web.Request) -> web.StreamResponse:
+        """All calls of a search."""
+        past = self._kept()
+        search, form = read_export(await _json_of(request))
+        return await self._export(request, past, search, form)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Delete a call, and its recording."""
+        try:
+            deleted = await self._kept().delete_call(request.match_info["id"])
+        except ValueError as error:
+            raise Problem(409, _first_line(error)) from None
+        if not deleted["calls"]:
+            raise Problem(404, "no such call is kept")
+        return _told(deleted)
+
+    async def delete_caller(self, request: web.Request) -> web.Response:
+        """Delete all that is kept of a caller."""
+        past = self._kept()
+        by, value = read_caller(await _json_of(request))
+        try:
+            deleted = await (
+                past.delete_caller(value) if by == "number" else past.delete_caller_of(value)
+            )
+        except ValueError as error:
+            raise Problem(409, _first_line(error)) from None
+        if deleted is None:
+            raise Problem(404, "no such call is kept")
+        return _told(deleted)
+
+    async def _export(
+        self, request: web.Request, past: PastCalls, search: PastSearch, form: str
+    ) -> web.StreamResponse:
+        if self._exports >= MAX_EXPORTS:
+            after = str(RETRY_S)
+            raise Problem(503, f"{MAX_EXPORTS} exports are made already", Retry_After=after)
+        self._exports += 1
+        try:
+            async with aclosing(past.export(search, form)) as parts:
+                try:
+                    first = await anext(parts) + await anext(parts, b"")
+                except ValueError as error:
+                    raise _wrong(error) from None
+                return await _send(request, form, first, parts)
+        finally:
+            self._exports -= 1
+
+    def _kept(self) -> PastCalls:
+        if self._past is None:
+            raise Problem(404, "no call history is kept: see HISTORY in docs/history.md")
+        return self._past
+
+
+async def _send(
+    request: web.Request, form: str, first: bytes, parts: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    """A file, as it is made. One that can't be made to its end breaks off, and can't be taken for
+    a whole one.
+    """
+    headers = {
+        hdrs.CONTENT_TYPE: f"{CONTENT_TYPES[form]}; charset=utf-8",
+        hdrs.CONTENT_DISPOSITION: f'attachment; filename="calls.{form}"',
+    }
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    try:
+        await _write(response, first)
+        async for part in parts:
+            await _write(response, part)
+    except (Problem, TimeoutError) as error:
+        why = "the database can't be reached" if isinstance(error, Problem) else "nobody reads it"
+        _log.warning("an export of the call history breaks off: %s", why)
+        if request.transport is not None:
+            request.transport.abort()
+    except ConnectionError:
+        pass  # nobody wants it any more
+    return response
+
+
+async def _write(response: web.StreamResponse, part: bytes) -> None:
+    async with asyncio.timeout(READ_TIMEOUT_S):
+        await response.write(part)
+
+
+async def _json_of(request: web.Request) -> object:
+    if request.content_type != "application/json":
+        raise Problem(415, "Content-Type must be application/json")
+    try:
+        return orjson.loads(await read_body(request))
+    except orjson.JSONDecodeError as error:
+        raise _wrong(error) from None
+
+
+def _told(deleted: Mapping[str, int]) -> web.Response:
+    calls, recordings = deleted["calls"], deleted["recordings"]
+    _log.info("history: %d calls and %d recordings deleted on request", calls, recordings)
+    return _answer(dict(deleted))
+
+
+def _wrong(error: ValueError) -> Problem:
+    return Problem(400, _first_line(error))
+
+
+def _first_line(error: ValueError) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+def _answer(content: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(content), content_type="application/json")
