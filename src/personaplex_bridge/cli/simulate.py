@@ -231,7 +231,7 @@ def _call(arguments: argparse.Namespace) -> int:
     )
     make_phone = twilio_phones()
     if arguments.hd:
-        make_phone = partial(BrowserPhone, console_token=environment().get("CONSOLE_TOKEN"))
+        make_phone = partial(BrowserPhone, console_token=environment().get("CONSOLE_TOKEN") or None)
     return int(run(make_calls(plan, arguments.calls, arguments.out, make_phone)))
 
 
