@@ -199,10 +199,33 @@ async def test_a_recording_is_not_for_strangers(kept: Shelf) -> None:
 async def test_a_call_is_deleted_with_its_recording(kept: Shelf) -> None:
     path = f"{HISTORY}/{kept.recorded}"
     async with site(past=kept.past) as at:
-        assert await at.ask(path, method="DELETE") == (200, {"calls": 1, "recordings": 1})
+        assert await at.ask(path, method="DELETE") == (
+            200,
+            {"calls": 1, "recordings": 1, "recordings_missing": 0},
+        )
         assert not kept.recording.exists()
         assert (await at.ask(path, method="DELETE"))[0] == 404
         assert (await at.ask(path))[0] == 404
+
+
+async def test_a_recording_elsewhere_is_told_of(kept: Shelf) -> None:
+    kept.recording.rename(kept.recording.parent.parent / "another.opus")
+    wanted = {"calls": 1, "recordings": 0, "recordings_missing": 1}
+    async with site(past=kept.past) as at:
+        assert await at.ask(f"{HISTORY}/{kept.recorded}", method="DELETE") == (200, wanted)
+
+
+async def test_a_call_stays_with_a_recording_that_can_not_be_deleted(kept: Shelf) -> None:
+    kept.recording.unlink()
+    kept.recording.mkdir()
+    async with site(past=kept.past) as at:
+        for _ in range(2):
+            status, told = await at.ask(f"{HISTORY}/{kept.recorded}", method="DELETE")
+            assert (status, "delete again" in told["detail"]) == (409, True)
+        status, told = await at.ask(f"{HISTORY}/delete-caller", {"number": CALLER})
+        assert (status, told["detail"].startswith("5 calls deleted")) == (409, True)
+        kept.recording.rmdir()
+        assert (await at.ask(f"{HISTORY}/{kept.recorded}", method="DELETE"))[0] == 200
 
 
 async def test_all_of_a_caller_is_deleted_by_number(kept: Shelf) -> None:
@@ -210,19 +233,19 @@ async def test_all_of_a_caller_is_deleted_by_number(kept: Shelf) -> None:
     with logged() as log:
         async with site(past=kept.past) as at:
             answer = await at.ask(f"{HISTORY}/delete-caller", {"number": number})
-            assert answer == (200, {"calls": 6, "recordings": 1})
+            assert answer == (200, {"calls": 6, "recordings": 1, "recordings_missing": 0})
             answer = await at.ask(f"{HISTORY}/delete-caller", {"number": number})
-            assert answer == (200, {"calls": 0, "recordings": 0})
+            assert answer == (200, {"calls": 0, "recordings": 0, "recordings_missing": 0})
     assert not kept.recording.exists()
     assert await kept.history.count(Search()) == 6
-    assert "6 calls and 1 recordings deleted" in log.getvalue()
+    assert "6 calls and 1 recordings deleted on request; 0 recordings not found" in log.getvalue()
     assert CALLER[-4:] not in log.getvalue()
 
 
 async def test_all_of_a_caller_is_deleted_by_one_of_their_calls(kept: Shelf) -> None:
     async with site(past=kept.past) as at:
         answer = await at.ask(f"{HISTORY}/delete-caller", {"call": kept.calls[0].id})
-        assert answer == (200, {"calls": 5, "recordings": 0})
+        assert answer == (200, {"calls": 5, "recordings": 0, "recordings_missing": 0})
         assert await kept.history.count(Search(number=OTHER)) == 0
         again = await at.ask(f"{HISTORY}/delete-caller", {"call": kept.calls[0].id})
         assert again[0] == 404

@@ -247,7 +247,7 @@ async def test_recordings_go_with_their_calls(database: Database, tmp_path: Path
     assert await history.recording(calls[1].whole) == folder / names[1]
     for outside in calls[3:]:
         assert await history.recording(outside.whole) is None
-    assert await history.delete_caller(CALLER) == Deletion(3, 1)
+    assert await history.delete_caller(CALLER) == Deletion(3, 1, 2)
     assert [(folder / name).exists() for name in names] == [False, False, True, True, True]
 
 

@@ -195,8 +195,12 @@ async def _json_of(request: web.Request) -> object:
 
 
 def _told(deleted: Mapping[str, int]) -> web.Response:
-    calls, recordings = deleted["calls"], deleted["recordings"]
-    _log.info("history: %d calls and %d recordings deleted on request", calls, recordings)
+    _log.info(
+        "history: %d calls and %d recordings deleted on request; %d recordings not found",
+        deleted["calls"],
+        deleted["recordings"],
+        deleted["recordings_missing"],
+    )
     return _answer(dict(deleted))
 
 

@@ -102,7 +102,7 @@ class PastCalls(Protocol):
         ...
 
     async def delete_call(self, call_id: str) -> Mapping[str, int]:
-        """Delete a call: how many `calls` and `recordings` there were.
+        """Delete a call: how many `calls` and `recordings` there were, and `recordings_missing`.
 
         Raises:
             ValueError: that is no call's id; or the recording can't be deleted.

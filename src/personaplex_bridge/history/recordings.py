@@ -54,6 +54,7 @@ class Removal:
 
     def __init__(self, recordings: Recordings | None) -> None:
         self.gone = 0
+        self.missing = 0
         self.failures: list[HistoryError] = []
         self._recordings = recordings
         self._known: dict[str, bool] = {}
@@ -67,12 +68,15 @@ class Removal:
 
     async def _try(self, name: str) -> bool:
         if self._recordings is None:
+            self.missing += 1
             return True
         try:
-            self.gone += await asyncio.to_thread(self._recordings.delete, name)
+            is_gone = await asyncio.to_thread(self._recordings.delete, name)
         except HistoryError as error:
             self.failures.append(error)
             return False
+        self.gone += is_gone
+        self.missing += not is_gone
         return True
 
 

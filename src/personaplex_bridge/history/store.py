@@ -55,6 +55,10 @@ class Deletion:
 
     calls: int
     recordings: int
+    recordings_missing: int = 0
+    """Recordings of these calls that were not found: they are gone already, or they are in
+    another folder or on another machine.
+    """
 
 
 class RecordingsStay(HistoryError):
@@ -225,7 +229,7 @@ class History:
         if deleted.ids:
             await purge(self._database)
         count = len(deleted.ids | {_number(entry.id) for entry in forgotten})
-        deletion = Deletion(count, removal.gone)
+        deletion = Deletion(count, removal.gone, removal.missing)
         if removal.failures:
             raise RecordingsStay(deletion, removal.failures)
         return deletion

@@ -182,9 +182,10 @@ export class PastPage {
 
   async #delete(doIt, after) {
     try {
-      const { calls, recordings } = await doIt();
+      const { calls, recordings, recordings_missing: missing } = await doIt();
       const some = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
-      toast(`${some(calls, "call")} and ${some(recordings, "recording")} deleted.`, calls ? "good" : "");
+      const others = missing ? ` ${some(missing, "recording")} not found here: gone already, or on another machine.` : "";
+      toast(`${some(calls, "call")} and ${some(recordings, "recording")} deleted.${others}`, calls && !missing ? "good" : "");
       if (this.one) location.hash = "#history";
       after();
     } catch (error) {
