@@ -21,7 +21,7 @@ from personaplex_bridge.audio import mulaw
 from tests.browser import chromium, page_of
 from tests.console.shelf import MODEL_BEGINS_S, record, said, shelf
 from tests.console.site import LOCKED, OPEN, TOKEN, Site, site
-from tests.history.makers import CALLER
+from tests.history.makers import CALLER, entry, write
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 LOOKS = [(1280, 900, False), (1280, 900, True), (390, 844, False), (390, 844, True)]
@@ -79,6 +79,25 @@ async def test_a_call_is_seen_from_its_begin_to_its_end() -> None:
         await expect(row).to_contain_text("ended politely from the console")
         await row.locator("summary").click()
         await expect(row.locator(".transcript li").first).to_be_visible()
+
+
+async def test_a_deleted_call_leaves_the_first_page(tmp_path: Path) -> None:
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        await page.goto(at.base + "/")
+        async with at.call() as calling:
+            await at.ask(f"/api/calls/{calling.sid}/hangup", True)
+            await calling.over()
+        rows = page.locator("#page-calls .list > details")
+        await expect(rows).to_have_count(1)
+        same = entry("hello", call_sid=calling.sid)
+        await write(kept.database, [same], tmp_path)
+        assert (await at.ask(f"/api/history/{same.id}", method="DELETE"))[0] == 200
+        await expect(rows).to_have_count(0)
 
 
 async def test_it_comes_back_by_itself_when_the_bridge_does() -> None:

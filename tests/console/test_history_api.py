@@ -19,8 +19,8 @@ from personaplex_bridge.history.exporting import Format
 from personaplex_bridge.history.queries import MAX_TEXT_CHARS, Search, Sort
 from personaplex_bridge.past_calls import PastCalls
 from tests.console.shelf import SAID, Shelf, shelf
-from tests.console.site import LOCKED, Site, site
-from tests.history.makers import CALLER, OTHER
+from tests.console.site import LOCKED, Site, hear, site
+from tests.history.makers import CALLER, OTHER, entry, write
 from tests.logged import logged
 
 HISTORY = "/api/history"
@@ -226,6 +226,31 @@ async def test_a_call_stays_with_a_recording_that_can_not_be_deleted(kept: Shelf
         assert (status, told["detail"].startswith("5 calls deleted")) == (409, True)
         kept.recording.rmdir()
         assert (await at.ask(f"{HISTORY}/{kept.recorded}", method="DELETE"))[0] == 200
+
+
+async def test_a_deleted_call_is_gone_from_the_last_calls_too(kept: Shelf, tmp_path: Path) -> None:
+    async with site(past=kept.past) as at, at.watch() as events:
+        async with at.call() as calling, at.call() as other:
+            for one in (calling, other):
+                await at.ask(f"/api/calls/{one.sid}/hangup", True)
+                await one.over()
+        heard = set[str]()
+        while heard < {calling.sid, other.sid}:
+            event = await hear(events, lambda event: event.data.get("ended"))
+            heard |= {one["sid"] for one in event.data["ended"]}
+        theirs = entry("hello", number=OTHER, call_sid=calling.sid)
+        await write(kept.database, [theirs], tmp_path)
+        assert (await at.ask(f"/api/calls/{calling.sid}"))[0] == 200
+        assert (await at.ask(f"{HISTORY}/{theirs.id}", method="DELETE"))[0] == 200
+        told = await hear(events, lambda event: "forgotten" in event.data)
+        assert told.data["forgotten"] == [calling.sid]
+        assert (await at.ask(f"/api/calls/{calling.sid}"))[0] == 404
+        (left,) = (await at.ask("/api/calls"))[1]["ended"]
+        assert left["sid"] == other.sid
+        async with at.watch(event.id) as returning:
+            (first,) = [await hear(returning, lambda _event: True)]
+            assert first.kind == "state", "what was missed tells of the call"
+            assert calling.sid not in str(first.data)
 
 
 async def test_all_of_a_caller_is_deleted_by_number(kept: Shelf) -> None:

@@ -76,6 +76,25 @@ def test_endings_are_bounded() -> None:
     assert (ended.latest[0].sid, ended.latest[0].caller) == ("CA5", "+155***11")
 
 
+def test_deleted_calls_are_forgotten_also_those_in_progress() -> None:
+    ended = EndedCalls(lambda: 0.0)
+    records = [CallRecord(f"CA{number}", "MZ", "noir") for number in range(4)]
+    for record in records:
+        record.ending = Ending(EndedBy.CALLER, "the caller hung up", 1000, "hung_up")
+        ended.call_begins(record)
+    ended.call_over(records[0])
+    ended.call_over(records[1])
+    ended.forget({"CA1", "CA2", "CA9"})
+    assert ([one.sid for one in ended.latest], ended.forgets) == (["CA0"], 1)
+    ended.call_over(records[2])
+    ended.call_over(records[3])
+    assert [one.sid for one in ended.latest] == ["CA0", "CA3"]
+    again = CallRecord("CA2", "MZ", "noir", ending=records[0].ending)
+    ended.call_begins(again)
+    ended.call_over(again)
+    assert [one.sid for one in ended.latest] == ["CA0", "CA3", "CA2"]
+
+
 def test_who_was_not_let_in_is_not_shown() -> None:
     ended = EndedCalls(lambda: 0.0)
     record = CallRecord("CA1", "MZ", "")

@@ -61,7 +61,7 @@ class Api:
         self._watching = watching
         self._catalogue = catalogue
         self._settings = settings
-        self._history = HistoryApi(past)
+        self._history = HistoryApi(past, look.forget)
         self._description = _json(describe())
 
     def add_to(self, router: web.UrlDispatcher) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import Any
 
@@ -16,6 +16,7 @@ from personaplex_bridge.console.bodies import read_body
 from personaplex_bridge.console.past import (
     ID,
     PastCalls,
+    PastDeletion,
     PastSearch,
     read_caller,
     read_export,
@@ -34,6 +35,8 @@ READ_TIMEOUT_S = 60.0
 
 RETRY_S = 10
 
+MAX_PROBLEM_CHARS = 1000
+
 CONTENT_TYPES = {"json": "application/json", "csv": "text/csv"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,10 +45,15 @@ _log = logging.getLogger(logs.NAME)
 
 
 class HistoryApi:
-    """The routes below /api/history. `past` is None if no history is kept: then all is 404."""
+    """The routes below /api/history. `past` is None if no history is kept: then all is 404.
+    `forget` is told the SIDs of calls that were deleted.
+    """
 
-    def __init__(self, past: PastCalls | None) -> None:
+    def __init__(
+        self, past: PastCalls | None, forget: Callable[[Collection[str]], None] = lambda sids: None
+    ) -> None:
         self._past = past
+        self._forget = forget
         self._exports = 0
 
     def add_to(self, router: web.UrlDispatcher, guarded: Callable[[Handler], Handler]) -> None:
@@ -113,9 +121,9 @@ class HistoryApi:
             deleted = await self._kept().delete_call(request.match_info["id"])
         except ValueError as error:
             raise Problem(409, _first_line(error)) from None
-        if not deleted["calls"]:
+        if not deleted.calls and not deleted.problem:
             raise Problem(404, "no such call is kept")
-        return _told(deleted)
+        return self._told(deleted)
 
     async def delete_caller(self, request: web.Request) -> web.Response:
         """Delete all that is kept of a caller."""
@@ -129,7 +137,20 @@ class HistoryApi:
             raise Problem(409, _first_line(error)) from None
         if deleted is None:
             raise Problem(404, "no such call is kept")
-        return _told(deleted)
+        return self._told(deleted)
+
+    def _told(self, deleted: PastDeletion) -> web.Response:
+        self._forget(deleted.sids)
+        counts = {
+            "calls": deleted.calls,
+            "recordings": deleted.recordings,
+            "recordings_missing": deleted.recordings_missing,
+        }
+        told = "history: %d calls and %d recordings deleted on request; %d recordings not found"
+        _log.info(told, *counts.values())
+        if deleted.problem:
+            raise Problem(409, deleted.problem[:MAX_PROBLEM_CHARS])
+        return _answer(counts)
 
     async def _export(
         self, request: web.Request, past: PastCalls, search: PastSearch, form: str
@@ -192,16 +213,6 @@ async def _json_of(request: web.Request) -> object:
         return orjson.loads(await read_body(request))
     except orjson.JSONDecodeError as error:
         raise _wrong(error) from None
-
-
-def _told(deleted: Mapping[str, int]) -> web.Response:
-    _log.info(
-        "history: %d calls and %d recordings deleted on request; %d recordings not found",
-        deleted["calls"],
-        deleted["recordings"],
-        deleted["recordings_missing"],
-    )
-    return _answer(dict(deleted))
 
 
 def _wrong(error: ValueError) -> Problem:

@@ -58,6 +58,20 @@ class PastSearch:
     """`next` of the page before."""
 
 
+@dataclass(frozen=True, slots=True)
+class PastDeletion:
+    """How much was deleted, and of which calls."""
+
+    calls: int
+    recordings: int
+    recordings_missing: int
+    """Recordings of these calls that were not found."""
+    sids: frozenset[str] = field(default=frozenset(), repr=False)
+    """The calls' SIDs, as calls in progress have them."""
+    problem: str = ""
+    """Why some calls could not be deleted; delete again when that is mended."""
+
+
 FILTERS = (
     "text", "number", "persona", "outcome", "model_failed", "since", "until", "min_duration_s",
 )  # fmt: skip
@@ -101,27 +115,27 @@ class PastCalls(Protocol):
         """
         ...
 
-    async def delete_call(self, call_id: str) -> Mapping[str, int]:
-        """Delete a call: how many `calls` and `recordings` there were, and `recordings_missing`.
+    async def delete_call(self, call_id: str) -> PastDeletion:
+        """Delete a call.
 
         Raises:
-            ValueError: that is no call's id; or the recording can't be deleted.
+            ValueError: that is no call's id.
         """
         ...
 
-    async def delete_caller(self, number: str) -> Mapping[str, int]:
+    async def delete_caller(self, number: str) -> PastDeletion:
         """Delete all of a caller, the same way; by their whole number.
 
         Raises:
-            ValueError: it names nobody; or a recording can't be deleted.
+            ValueError: it names nobody.
         """
         ...
 
-    async def delete_caller_of(self, call_id: str) -> Mapping[str, int] | None:
+    async def delete_caller_of(self, call_id: str) -> PastDeletion | None:
         """The same for whoever made a call; None if there is none.
 
         Raises:
-            ValueError: nobody is known to have made it; or a recording can't be deleted.
+            ValueError: nobody is known to have made it.
         """
         ...
 

@@ -29,6 +29,7 @@ class Deleted:
     """What there was."""
 
     ids: set[int] = field(default_factory=set)
+    sids: set[str] = field(default_factory=set, repr=False)
 
 
 async def _keep(_figures: Mapping[str, Any]) -> bool:
@@ -52,7 +53,7 @@ async def delete(
     """
     deleted, last = Deleted(), 0
     some = (
-        sa.select(calls.c.id, details.c.figures)
+        sa.select(calls.c.id, calls.c.call_sid, calls.c.stream_sid, details.c.figures)
         .join_from(calls, details, isouter=True)
         .order_by(calls.c.id)
         .limit(BATCH)
@@ -60,15 +61,16 @@ async def delete(
     while True:
         async with database.reading() as connection:
             rows = (await connection.execute(some.where(condition, calls.c.id > last))).all()
-        ids = [int(number) for number, figures in rows if await remove(figures or {})]
-        if ids:
+        gone = [row for row in rows if await remove(row.figures or {})]
+        if ids := [int(row.id) for row in gone]:
             async with database.writing, database.changing() as connection:
                 await connection.execute(sa.delete(details).where(details.c.id.in_(ids)))
                 await connection.execute(sa.delete(calls).where(calls.c.id.in_(ids)))
         deleted.ids.update(ids)
+        deleted.sids.update(row.call_sid or row.stream_sid for row in gone)
         if len(rows) < BATCH:
             return deleted
-        last = int(rows[-1][0])
+        last = int(rows[-1].id)
         progress(len(deleted.ids))
         await asyncio.sleep(PAUSE_S)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class Deletion:
     """Recordings of these calls that were not found: they are gone already, or they are in
     another folder or on another machine.
     """
+    sids: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """The calls' CallSids, or StreamSids where there are none: for whoever remembers them too."""
 
 
 class RecordingsStay(HistoryError):
@@ -229,7 +231,9 @@ class History:
         if deleted.ids:
             await purge(self._database)
         count = len(deleted.ids | {_number(entry.id) for entry in forgotten})
-        deletion = Deletion(count, removal.gone, removal.missing)
+        sids = {entry.whole.call.call_sid or entry.whole.call.stream_sid for entry in forgotten}
+        sids |= deleted.sids
+        deletion = Deletion(count, removal.gone, removal.missing, frozenset(sids))
         if removal.failures:
             raise RecordingsStay(deletion, removal.failures)
         return deletion
