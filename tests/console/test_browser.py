@@ -197,6 +197,10 @@ async def test_a_recording_is_seen_and_heard(tmp_path: Path) -> None:
         player = page.get_by_role("group", name="Recording")
         await expect(player).to_have_attribute("data-drawn", "yes")
         await expect(player.locator(".player-time")).to_have_text("0:00 / 0:24")
+        rows = page.locator("#page-history .list > details")
+        await expect(rows).to_have_count(len(kept.calls) + 1)  # the search is over, too
+        await expect(rows.filter(visible=True)).to_have_count(1)
+        await expect(page.get_by_role("button", name="Search")).to_be_hidden()
         assert await page.evaluate(LOUDNESS) == pytest.approx([1.0, 1.0], abs=0.05)
         lag_s = await page.evaluate(LAG)
         assert lag_s == pytest.approx(MODEL_BEGINS_S, abs=0.08), "the two sides, in their places"

@@ -92,9 +92,8 @@ export class PastPage {
       if (!after) this.list.replaceChildren(h("div", { class: "row titles", "aria-hidden": "true" }, TITLES.map((title) => h("span", {}, title))));
       this.list.append(...page.calls.map((call) => this.#row(call)));
       this.next = page.next;
-      this.more.hidden = !page.next;
-      this.list.hidden = this.list.children.length < 2;
-      say(this.told, this.list.hidden ? "No call fits. Ask for less, or wait for the first one." : "");
+      this.#arrange();
+      say(this.told, this.list.children.length < 2 ? "No call fits. Ask for less, or wait for the first one." : "");
     } catch (error) {
       if (turn === this.#asked) say(this.told, error.message);
     }
@@ -112,12 +111,19 @@ export class PastPage {
     }
   }
 
+  /** Shows one call, or the search and what it has found. */
+  #arrange() {
+    const isOne = Boolean(this.one);
+    this.form.hidden = this.told.hidden = this.actions.hidden = isOne;
+    this.list.hidden = isOne || this.list.children.length < 2;
+    this.more.hidden = isOne || !this.next;
+  }
+
   async #showOne(id) {
     this.one = id;
     this.single.replaceChildren();
-    this.form.hidden = this.list.hidden = this.told.hidden = this.actions.hidden = Boolean(id);
-    this.more.hidden = Boolean(id) || !this.next;
-    if (!id) return void (this.list.hidden = this.list.children.length < 2);
+    this.#arrange();
+    if (!id) return;
     const back = h("p", { class: "back" }, h("a", { href: "#history" }, "← All calls"));
     this.single.append(back);
     try {
