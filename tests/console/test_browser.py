@@ -274,6 +274,24 @@ async def test_a_long_recording_is_drawn_in_its_places(tmp_path: Path) -> None:
         assert np.corrcoef(left[part], wanted[part])[0, 1] > 0.95, f"from {begin / 25} s"
 
 
+async def test_a_call_deleted_on_its_own_page_is_gone_from_the_list(tmp_path: Path) -> None:
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        rows = page.locator("#page-history .list > details").filter(visible=True)
+        await page.goto(at.base + "/#history")
+        await expect(rows).to_have_count(len(kept.calls))
+        await page.goto(f"{at.base}/#history/{kept.recorded}")
+        await expect(rows).to_have_count(1)
+        await rows.get_by_role("button", name="Delete this call…").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Delete the call").click()
+        await expect(rows).to_have_count(len(kept.calls) - 1)
+        await expect(page.locator(f'[data-id="{kept.recorded}"]')).to_have_count(0)
+
+
 async def test_a_callers_calls_are_exported_and_deleted(tmp_path: Path) -> None:
     async with (
         shelf(tmp_path) as kept,

@@ -153,7 +153,7 @@ export class PastPage {
         const whole = await ask(`/api/history/${encodeURIComponent(call.id)}`);
         if (!row.open) return;
         opened = openCall(whole, [
-          h("button", { class: "button danger", type: "button", onclick: () => this.#deleteCall(whole, row) }, "Delete this call…"),
+          h("button", { class: "button danger", type: "button", onclick: () => this.#deleteCall(whole) }, "Delete this call…"),
           call.caller ? h("button", { class: "button danger", type: "button", onclick: () => this.#deleteCallerOf(whole) }, "Delete this caller…") : null]);
         detail.replaceChildren(...opened.elements);
         opened.shown();
@@ -164,11 +164,18 @@ export class PastPage {
     return row;
   }
 
-  async #deleteCall(call, row) {
+  /** A deleted call, wherever it is shown. */
+  #drop(id) {
+    for (const row of this.root.querySelectorAll("details")) if (row.dataset.id === id) row.remove();
+    this.#arrange();
+    if (this.list.hidden) this.#search(); // there may be more, or none
+  }
+
+  async #deleteCall(call) {
     const meant = await sure({ title: "Delete this call?", danger: true, yes: "Delete the call",
       text: `What is kept of it goes for ever${call.has_recording ? ", its recording too" : ""}.` });
     if (!meant) return;
-    await this.#delete(() => ask(`/api/history/${encodeURIComponent(call.id)}`, undefined, "DELETE"), () => row.remove());
+    await this.#delete(() => ask(`/api/history/${encodeURIComponent(call.id)}`, undefined, "DELETE"), () => this.#drop(call.id));
   }
 
   async #deleteCallerOf(call) {
