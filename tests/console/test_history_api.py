@@ -51,8 +51,11 @@ async def test_calls_are_found_and_opened(kept: Shelf) -> None:
         assert call["transcript"][1]["text"] == SAID[1]
         assert len(call["transcript"][1]["words_s"]) == len(SAID[1].split())
         assert (await at.ask(f"{HISTORY}/{kept.calls[0].id}"))[1]["has_recording"] is False
-        for nothing in ("0" * 16, "f" * 16):
+        for nothing in ("0" * 16, "7" + "f" * 15, "8" + "0" * 15, "f" * 16):
             assert (await at.ask(f"{HISTORY}/{nothing}"))[0] == 404
+            assert (await at.ask(f"{HISTORY}/{nothing}", method="DELETE"))[0] == 404
+            answer = await at.ask(f"{HISTORY}/delete-caller", {"call": nothing})
+            assert answer[0] == (404 if nothing < "8" else 400)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ MAX_CHARS = 500
 MAX_TEXT_CHARS = 200
 """Of words to search for."""
 
-ID = "[0-9a-f]{16}"
-"""What calls are asked for by."""
+ID = "[0-7][0-9a-f]{15}"
+"""What calls are asked for by: 63 bits."""
 _CALL = re.compile(ID)
 
 LINE = r"^[^\u0000-\u001f\u007f]*$"
