@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -178,15 +178,18 @@ class Look:
         """All of a picture, with the latest words of its calls as they were then. It is made one
         call at a time: with many long ones it takes a while.
         """
-        calls, ended = [], []
+        calls = []
         for sid, call in now.calls.items():
             latest = words_until(now.records[sid], now.last_words[sid], MAX_WORDS)
             calls.append(_fragment({**as_dict(call), "words": _told(latest)}))
             await asyncio.sleep(0)
-        for one in now.ended:
-            ended.append(_fragment(one))
-            await asyncio.sleep(0)
+        ended = await _fragments(now.ended)
         return {"bridge": now.bridge, "servers": now.servers, "calls": calls, "ended": ended}
+
+    async def listed(self, now: Picture) -> Change:
+        """The calls of a picture, without words; made one call at a time, too."""
+        calls = await _fragments(now.calls.values())
+        return {"calls": calls, "ended": await _fragments(now.ended)}
 
     def changes(self, before: Picture, now: Picture) -> Change:
         """What has changed; empty if nothing has. Of a call: its SID, what is another, and the
@@ -240,6 +243,15 @@ def _words(record: CallRecord, last: Word | None) -> list[tuple[float, str]]:
 
 def _told(words: Sequence[Word]) -> list[tuple[float, str]]:
     return [(round(word.at_s, 2), word.text) for word in words]
+
+
+async def _fragments(calls: Iterable[object]) -> list[orjson.Fragment]:
+    """Calls as JSON; others come in between."""
+    made = []
+    for call in calls:
+        made.append(_fragment(call))
+        await asyncio.sleep(0)
+    return made
 
 
 def _fragment(content: object) -> orjson.Fragment:
