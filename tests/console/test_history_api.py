@@ -185,6 +185,10 @@ async def test_a_recording_is_played_from_anywhere_in_it(kept: Shelf) -> None:
         assert (status, got) == (206, content[100:200])
         assert headers["Content-Range"] == f"bytes 100-199/{len(content)}"
         assert (await fetch(at, path, headers={"Range": f"bytes={10**9}-"}))[0] == 416
+        for ignored in ("garbage", "bytes=0-1,5-6", "bytes=-", "lines=1-2", "bytes=a-b", ""):
+            status, headers, got = await fetch(at, path, headers={"Range": ignored})
+            assert (status, got) == (200, content), ignored
+            assert headers["X-Content-Type-Options"] == "nosniff"
         assert (await fetch(at, f"{HISTORY}/{kept.calls[0].id}/recording"))[0] == 404
         assert (await fetch(at, f"{HISTORY}/{'0' * 16}/recording"))[0] == 404
         kept.recording.unlink()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 
 from personaplex_bridge import logs
 from personaplex_bridge.console.bodies import read_body
@@ -38,6 +40,8 @@ RETRY_S = 10
 MAX_PROBLEM_CHARS = 1000
 
 CONTENT_TYPES = {"json": "application/json", "csv": "text/csv"}
+
+_ONE_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)", re.ASCII | re.IGNORECASE)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -101,7 +105,7 @@ class HistoryApi:
             hdrs.CONTENT_DISPOSITION: f'inline; filename="{name}"',
             hdrs.CACHE_CONTROL: "no-store",
         }
-        return web.FileResponse(file, headers=headers)
+        return _Played(file, headers=headers)
 
     async def export_query(self, request: web.Request) -> web.StreamResponse:
         """All calls of a search that fits into an address."""
@@ -173,6 +177,20 @@ class HistoryApi:
         if self._past is None:
             raise Problem(404, "no call history is kept: see HISTORY in docs/history.md")
         return self._past
+
+
+class _Played(web.FileResponse):
+    """A file, or a part of it. A Range that isn't one `bytes=a-b` is as good as none: whoever asks
+    then gets the whole (RFC 9110, 14.2).
+    """
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """As any file's."""
+        if not _ONE_RANGE.fullmatch(request.headers.get(hdrs.RANGE, "bytes=0-")):
+            headers = request.headers.copy()
+            del headers[hdrs.RANGE]
+            request = request.clone(headers=headers)
+        return await super().prepare(request)
 
 
 async def _send(
