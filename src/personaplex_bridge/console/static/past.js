@@ -89,7 +89,8 @@ export class PastPage {
     try {
       const page = await ask("/api/history/search", wanted);
       if (turn !== this.#asked) return; // another search was quicker
-      if (!after) this.list.replaceChildren(h("div", { class: "row titles", "aria-hidden": "true" }, TITLES.map((title) => h("span", {}, title))));
+      if (!after) this.#empty(this.list);
+      if (!after) this.list.append(h("div", { class: "row titles", "aria-hidden": "true" }, TITLES.map((title) => h("span", {}, title))));
       this.list.append(...page.calls.map((call) => this.#row(call)));
       this.next = page.next;
       this.#arrange();
@@ -111,6 +112,12 @@ export class PastPage {
     }
   }
 
+  /** Takes rows away; what plays in them stops. */
+  #empty(rows) {
+    for (const row of rows.querySelectorAll("details[data-id]")) row.close();
+    rows.replaceChildren();
+  }
+
   /** Shows one call, or the search and what it has found. */
   #arrange() {
     const isOne = Boolean(this.one);
@@ -121,7 +128,7 @@ export class PastPage {
 
   async #showOne(id) {
     this.one = id;
-    this.single.replaceChildren();
+    this.#empty(this.single);
     this.#arrange();
     if (!id) return;
     const back = h("p", { class: "back" }, h("a", { href: "#history" }, "← All calls"));
@@ -144,14 +151,18 @@ export class PastPage {
         h("span", call.model_failed ? { class: "pill bad" } : {}, OUTCOMES[call.outcome] ?? call.outcome)),
       h("div", { class: "detail" }, h("p", { class: "muted" }, "Reading…")));
     let opened = null;
-    row.addEventListener("toggle", async () => {
+    row.close = () => {
       opened?.close();
       opened = null;
+    };
+    row.addEventListener("toggle", async () => {
+      row.close();
       if (!row.open) return;
       const detail = row.querySelector(".detail");
       try {
         const whole = await ask(`/api/history/${encodeURIComponent(call.id)}`);
-        if (!row.open) return;
+        if (!row.open || !row.isConnected) return;
+        row.close();
         opened = openCall(whole, [
           h("button", { class: "button danger", type: "button", onclick: () => this.#deleteCall(whole) }, "Delete this call…"),
           call.caller ? h("button", { class: "button danger", type: "button", onclick: () => this.#deleteCallerOf(whole) }, "Delete this caller…") : null]);
@@ -166,7 +177,10 @@ export class PastPage {
 
   /** A deleted call, wherever it is shown. */
   #drop(id) {
-    for (const row of this.root.querySelectorAll("details")) if (row.dataset.id === id) row.remove();
+    for (const row of this.root.querySelectorAll("details")) if (row.dataset.id === id) {
+      row.close();
+      row.remove();
+    }
     this.#arrange();
     if (this.list.hidden) this.#search(); // there may be more, or none
   }
