@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -70,3 +71,8 @@ def test_every_setting_has_its_variable(read: Callable[[Mapping[str, str]], obje
 def test_the_values_are_the_defaults(read: Callable[[Mapping[str, str]], object]) -> None:
     values = {name: value or "" for name, value in dotenv_values(EXAMPLE).items()}
     assert read({**values, "GATE_TOKEN": TOKEN}) == READERS[read]
+
+
+def test_no_variable_is_there_twice() -> None:
+    named = re.findall(r"^([A-Z_]+)=", EXAMPLE.read_text("utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(set(named))

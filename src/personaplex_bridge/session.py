@@ -221,8 +221,9 @@ class BridgeSession:
     async def _obey(self, verdict: Verdict) -> None:
         """Let the model's audio play, hold it back, or clear it."""
         if verdict is Verdict.CLEAR and self._barge_in is not None:
-            began_s = self._elapsed_s() - CERTAIN_MS / 1000
-            self.record.barge_ins.append(Interruption(began_s, self._barge_in.waiting_ms))
+            if self._speaking.playout.is_loud:  # nobody interrupts silence
+                began_s = self._elapsed_s() - CERTAIN_MS / 1000
+                self.record.barge_ins.append(Interruption(began_s, self._barge_in.waiting_ms))
             await self._speaking.clear()
         else:
             self._speaking.hold(verdict is Verdict.HOLD)

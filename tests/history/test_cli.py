@@ -137,6 +137,13 @@ async def test_there_is_none(tmp_path: Path) -> None:
     assert "pass-word" not in complained
 
 
+async def test_a_history_that_is_there_is_read_without_the_setting(tmp_path: Path) -> None:
+    code, _, _ = await run("migrate", cwd=tmp_path, HISTORY="on", STATE_DIR=".")
+    assert code == 0
+    code, _, complained = await run("list", cwd=tmp_path, STATE_DIR=".")
+    assert code == 0, complained
+
+
 async def test_without_its_packages(tmp_path: Path) -> None:
     """The bridge works without the extra, and says what a history needs."""
     hidden = tmp_path / "sitecustomize.py"

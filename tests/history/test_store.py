@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import dataclasses
 import io
 import random
+import sqlite3
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -411,3 +414,29 @@ async def test_old_calls_go_and_abandoned_ones_are_closed(
     assert [call.outcome for call in page.calls] == [Outcome.IN_PROGRESS, Outcome.LOST]
     assert await history.count(Search(text="old")) == 0
     assert datetime.now(UTC) > now - timedelta(days=10_000)
+
+
+def is_there(path: Path) -> bool:
+    return path.exists()
+
+
+async def test_another_process_leaves_our_journal_alone(tmp_path: Path) -> None:
+    """Who closes the file last deletes its journal, unless SQLite sees our lock: of several
+    connections, too.
+    """
+    file = tmp_path / "calls.db"
+    database = Database(database_url(f"sqlite:///{file}"), KEY)
+    try:
+        await write(database, [entry("before")], tmp_path)
+        async with database.engine.connect(), database.engine.connect():
+            pass
+        look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM calls')"
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", look, str(file))
+        assert await process.wait() == 0
+        assert is_there(tmp_path / "calls.db-wal")
+        await write(database, [entry("after")], tmp_path)
+        with sqlite3.connect(file) as other:
+            assert other.execute("SELECT count(*) FROM calls").fetchone() == (2,)
+        other.close()
+    finally:
+        await database.close()

@@ -129,6 +129,11 @@ class Playout:
             self.phone.cleared(now_s)
         return waiting_ms > 0
 
+    @property
+    def is_loud(self) -> bool:
+        """Whether there is sound in what waits here."""
+        return any(self._format.loudness(b"".join(self._queue)))
+
     def abandon(self) -> None:
         """Forget what waits here, because its model has failed; what Twilio has is played."""
         self.counts.cleared += len(self._queue)

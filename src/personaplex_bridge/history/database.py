@@ -7,8 +7,9 @@ import hashlib
 import hmac
 import os
 import secrets
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ LOCKED_S = 5.0
 _MIGRATION_LOCK = 0x70706272
 """So that of several bridges that start at once one migrates: a number of our own."""
 
-_FAILURES = (SQLAlchemyError, OSError, TimeoutError)
+_FAILURES = (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError)
 """What a database that is away fails with, whichever it is."""
 
 
@@ -296,8 +297,14 @@ def _json(value: object) -> str:
 def _make_private(
     _dialect: object, _record: object, arguments: list[Any], _options: object
 ) -> None:
-    """A new file is its owner's alone; SQLite gives its journal the same permissions."""
-    os.close(os.open(arguments[0], os.O_CREAT | os.O_RDWR, 0o600))
+    """A new file is its owner's alone; SQLite gives its journal the same permissions.
+
+    One that is there must not be opened, or rather closed: that would drop every lock that this
+    process has on it, and another, seeing none, would delete the journal of all of us
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

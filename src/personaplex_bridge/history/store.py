@@ -22,7 +22,7 @@ from personaplex_bridge.history.calls import (
     check_id,
     read_details,
 )
-from personaplex_bridge.history.database import Database, database_url
+from personaplex_bridge.history.database import FILE_NAME, Database, database_url
 from personaplex_bridge.history.deleting import delete, purge
 from personaplex_bridge.history.queries import (
     Page,
@@ -271,7 +271,7 @@ async def open_history(settings: Settings) -> AsyncIterator[History]:
     Raises:
         ConfigError: there is no history; or DATABASE_URL can't be used.
     """
-    if not settings.keeps_history:
+    if not settings.keeps_history and not (settings.state_dir / FILE_NAME).exists():
         allowed = "on, or DATABASE_URL set, for there to be a history"
         value = "" if settings.history is None else "off"
         raise ConfigError(WrongValue("HISTORY", value, allowed))
