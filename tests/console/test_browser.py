@@ -226,11 +226,13 @@ async def test_a_recording_is_seen_and_heard(tmp_path: Path) -> None:
         await expect(player.locator(".player-time")).to_have_text("0:13 / 0:24")
 
         drawn, sound = await wave.element_handle(), await player.locator("audio").element_handle()
-        assert await drawn.evaluate("wave => wave.childElementCount")
+        assert await drawn.evaluate("wave => wave.firstElementChild.childElementCount")
         await player.get_by_role("button", name="Play", exact=True).click()
         await page.get_by_role("link", name="All calls").click()
         await expect(rows.filter(visible=True)).to_have_count(len(kept.calls))
-        assert await drawn.evaluate("wave => wave.childElementCount") == 0, "it is closed"
+        assert await drawn.evaluate("wave => wave.firstElementChild.childElementCount") == 0, (
+            "it is closed"
+        )
         assert await sound.evaluate("sound => sound.paused")
 
 
