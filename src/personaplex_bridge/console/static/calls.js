@@ -239,7 +239,7 @@ export class CallsPage {
     if (ended.length || forgotten.length) {
       this.#ended = this.#ended.filter((call) => !forgotten.includes(call.sid));
       this.#ended.push(...ended);
-      this.#ended.splice(0, Math.max(0, this.#ended.length - 50));
+      this.#ended.splice(0, this.#ended.length - 50);
       this.#tellEnded();
     }
     this.#tellCount();

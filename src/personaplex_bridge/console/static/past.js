@@ -182,7 +182,7 @@ export class PastPage {
       row.remove();
     }
     this.#arrange();
-    if (this.list.hidden) this.#search(); // there may be more, or none
+    if (this.list.children.length < 2) this.#search(); // there may be more, or none
   }
 
   async #deleteCall(call) {
