@@ -24,7 +24,7 @@ Does anything leak under load and faults, and do other calls notice them?
 
 The bridge runs as shipped, in a process of its own, signatures and one-time tokens included; model
 servers' stand-ins in another, many of them, each taking one call; phones here. Everything stays on
-this machine (127.0.0.1), and ends by itself after twenty-five minutes or so.
+this machine (127.0.0.1), and ends by itself after half an hour or so.
 
   warm-up          short calls, then long ones, with every fault; then what the bridge holds at
                    rest is measured

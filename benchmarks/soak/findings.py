@@ -42,6 +42,8 @@ class Finding:
     problems: tuple[str, ...]
     uplink_ms: list[float] = field(default_factory=list)
     downlink_ms: list[float] = field(default_factory=list)
+    heard_at: Sequence[float] = ()
+    """When the model heard its frames."""
 
     @property
     def is_affected(self) -> bool:
@@ -76,6 +78,7 @@ def find(made: Made, sessions: Sequence[dict[str, Any]]) -> Finding:
         # Frames are paired by their place: right only if none was left out or put in.
         up.delays_ms if up.is_whole else [],
         down.delays_ms if down.is_whole and len(made.media_at) == made.received else [],
+        heard_at,
     )
 
 
@@ -135,6 +138,9 @@ class Figures:
     alike: dict[str, Alike]
     """The judged ones, by kind."""
     unjudged_affected: int
+    affected_calls: list[dict[str, Any]]
+    """Each of the judged ones, for whoever wants to know what happened to it; from the first
+    call's beginning."""
     faults: dict[str, dict[str, int]]
     """How calls with each fault ended, and how often."""
     hung: int
@@ -162,6 +168,7 @@ def figures(
             findings.append(find(made, of_call[made.call.number]))
     calm = [one for one in findings if _is_calm(one.made, stalls)]
     troubled = [one for one in findings if not _is_calm(one.made, stalls)]
+    first_s = min((one.made.began_s for one in findings), default=0.0)
     known = [one for one in calm if one.heard is not None and one.said is not None]
     return Figures(
         calls=len(findings),
@@ -182,9 +189,30 @@ def figures(
         phone_late_ms=percentiles([one.made.late_ms for one in findings]),
         alike=_by_kind(calm),
         unjudged_affected=sum(one.is_affected for one in troubled),
+        affected_calls=[_told(one, first_s) for one in calm if one.is_affected],
         faults={fault: dict(outcomes) for fault, outcomes in sorted(faults.items())},
         hung=hung,
     )
+
+
+def _told(finding: Finding, first_s: float) -> dict[str, Any]:
+    made = finding.made
+    delays_ms = differences_ms(made.completing_at, finding.heard_at) if finding.heard_at else []
+    return {
+        "number": made.call.number,
+        "began_s": round(made.began_s - first_s, 2),
+        "length_s": round(made.ended_s - made.began_s, 2),
+        "is_usual": made.call.is_usual,
+        "lost_up": max(0, made.sent // 4 - finding.heard) if finding.heard is not None else None,
+        "lost": finding.lost,
+        "doubled": finding.doubled,
+        "gaps": made.gaps,
+        "underruns": made.underruns,
+        "problems": list(finding.problems),
+        "phone_late_ms": round(made.late_ms, 1),
+        "first_uplink_ms": round(delays_ms[0], 1) if delays_ms else None,
+        "worst_uplink_ms": round(max(delays_ms), 1) if delays_ms else None,
+    }
 
 
 def _by_kind(findings: Sequence[Finding]) -> dict[str, Alike]:

@@ -61,10 +61,11 @@ class Call:
 class Sizes:
     """How much is done. Defaults are the full soak's."""
 
-    warm_up_calls: int = 400
+    warm_up_calls: int = 1200
     """With every fault, and as many at once as ever: what Python and libc keep of that is not
-    given back. With fewer calls it still grows by some MB after them, and then no more."""
-    warm_up_minutes: float = 1.0
+    given back. With 400 calls it still grew by 6 MB in the next 2,000 (several faults at the same
+    moment take the most), and then no more: it stayed within 0.4 MB for the last ten minutes."""
+    warm_up_minutes: float = 2.0
     """And then of long ones: they hold more than short ones do, and what that leaves between them
     is not given back either."""
     baseline_calls: int = 600

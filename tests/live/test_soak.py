@@ -105,6 +105,7 @@ def calm(**changes: Any) -> Figures:
         phone_late_ms=DELAYS,
         alike={"short": Alike(150, 0, 1), "long": Alike(150, 0, 1)},
         unjudged_affected=0,
+        affected_calls=[],
         faults={},
         hung=0,
     )
