@@ -11,7 +11,8 @@
     ├── StreamError            the Twilio media stream ended the wrong way
     │   └── StreamRefused      it did not prove that it comes from its call's own webhook
     ├── HistoryError           the call history can't do what it is asked to
-    │   └── HistoryUnavailable its database can't be reached, or its packages aren't installed
+    │   ├── HistoryUnavailable its database can't be reached, or its packages aren't installed
+    │   └── RecordingsStay     calls that should be deleted are kept: their recordings can't be
     ├── GateRefusal            the gate doesn't let a request through: status, reason, detail
     ├── RunPodError            RunPod's API refused a request, or did not answer it
     ├── PodError               a pod can't be had, or did not come up

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from personaplex_bridge.console.past import PastSearch
+from personaplex_bridge.console.past import PastDeletion, PastSearch
 from personaplex_bridge.console.problems import Problem
 from personaplex_bridge.errors import HistoryError, HistoryUnavailable
 from personaplex_bridge.history.calls import Outcome
 from personaplex_bridge.history.exporting import Format, export
 from personaplex_bridge.history.queries import Search, Sort
-from personaplex_bridge.history.store import Deletion, History
+from personaplex_bridge.history.store import Deletion, History, RecordingsStay
 
 _AWAY = "the database of the call history can't be reached; the calls go on, and are kept meanwhile"
 _RETRY_S = "5"
@@ -54,21 +54,30 @@ class PastCalls:
             whole = await self._history.call(call_id)
             return None if whole is None else await self._history.recording(whole)
 
-    async def delete_call(self, call_id: str) -> Mapping[str, int]:
+    async def delete_call(self, call_id: str) -> PastDeletion:
         """Delete a call."""
-        with _told():
-            return _counts(await self._history.delete_call(call_id))
+        found = await _deleted(self._history.delete_call(call_id))
+        return found or PastDeletion(0, 0, 0)
 
-    async def delete_caller(self, number: str) -> Mapping[str, int]:
+    async def delete_caller(self, number: str) -> PastDeletion:
         """Delete all of a caller."""
-        with _told():
-            return _counts(await self._history.delete_caller(number))
+        found = await _deleted(self._history.delete_caller(number))
+        return found or PastDeletion(0, 0, 0)
 
-    async def delete_caller_of(self, call_id: str) -> Mapping[str, int] | None:
+    async def delete_caller_of(self, call_id: str) -> PastDeletion | None:
         """Delete all of a call's caller."""
-        with _told():
-            deleted = await self._history.delete_caller_of(call_id)
-        return None if deleted is None else _counts(deleted)
+        return await _deleted(self._history.delete_caller_of(call_id))
+
+
+async def _deleted(deleting: Awaitable[Deletion | None]) -> PastDeletion | None:
+    with _told():
+        try:
+            done, problem = await deleting, ""
+        except RecordingsStay as error:
+            done, problem = error.deletion, str(error)
+    if done is None:
+        return None
+    return PastDeletion(done.calls, done.recordings, done.recordings_missing, done.sids, problem)
 
 
 @contextmanager
@@ -87,7 +96,3 @@ def _search(search: PastSearch) -> Search:
     asked["outcome"] = Outcome(search.outcome) if search.outcome else None
     asked["sort"] = Sort(search.sort)
     return Search(**asked)
-
-
-def _counts(deleted: Deletion) -> dict[str, int]:
-    return asdict(deleted)

@@ -152,6 +152,22 @@ async def look_on(scene: Scene) -> str:
     return await each(scene, *(get(path, host(), mine, one) for path in paths for one in scripts))
 
 
+@attack(
+    "another site's link into the API",
+    "a visit (`Sec-Fetch-Mode: navigate`) from another site to an export, the calls and the events "
+    "of a console without CONSOLE_TOKEN",
+    settings=OPEN,
+)
+async def linked(scene: Scene) -> str:
+    link = [
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+    ]
+    paths = ("/api/history/export", "/api/calls", "/api/events")
+    return await each(scene, *(get(path, LOCAL, *link) for path in paths))
+
+
 @attack("another site logs in", "a form with the right token: login CSRF", settings=GUARDED)
 async def log_in_elsewhere(scene: Scene) -> str:
     form = f"token={CONSOLE_TOKEN}".encode()

@@ -78,6 +78,7 @@ async def door(settings: Settings) -> AsyncIterator[Door]:
     app = web.Application()
     app.router.add_route("*", "/api/calls", tell)
     app.router.add_get("/page", tell)
+    app.router.add_get("/api/docs", tell)
     app.router.add_post(LOGIN_PATH, log_in)
     app.router.add_post("/console/logout", log_out)
     async with hosted(app, "127.0.0.1", 0) as at.port:
@@ -199,6 +200,21 @@ async def test_other_sites_do_nothing_in_a_visitors_name(
         assert (await at.knock(session | headers, method=method))[0] == 403
         own = {"Origin": at.base, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
         assert (await at.knock(session | own, method=method))[0] == 200
+
+
+@pytest.mark.parametrize("settings", [OPEN, LOCKED], ids=["open", "locked"])
+async def test_links_of_other_sites_lead_to_pages_alone(settings: Settings) -> None:
+    link = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
+    async with door(settings) as at:
+        session = cookie_of((await at.log_in())[1]) if settings is LOCKED else {}
+        for site in ("cross-site", "same-site"):
+            headers = session | link | {"Sec-Fetch-Site": site}
+            assert (await at.knock(headers, path="/api/calls"))[0] == 403
+            assert (await at.knock(headers, path="/page"))[0] == 200
+            assert (await at.knock(headers, path="/api/docs"))[0] == 200
+        for site in ("none", "same-origin"):
+            headers = session | link | {"Sec-Fetch-Site": site}
+            assert (await at.knock(headers, path="/api/calls"))[0] == 200
 
 
 async def test_other_sites_do_not_log_in() -> None:

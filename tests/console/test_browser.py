@@ -21,7 +21,7 @@ from personaplex_bridge.audio import mulaw
 from tests.browser import chromium, page_of
 from tests.console.shelf import MODEL_BEGINS_S, record, said, shelf
 from tests.console.site import LOCKED, OPEN, TOKEN, Site, site
-from tests.history.makers import CALLER
+from tests.history.makers import CALLER, entry, write
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 LOOKS = [(1280, 900, False), (1280, 900, True), (390, 844, False), (390, 844, True)]
@@ -79,6 +79,25 @@ async def test_a_call_is_seen_from_its_begin_to_its_end() -> None:
         await expect(row).to_contain_text("ended politely from the console")
         await row.locator("summary").click()
         await expect(row.locator(".transcript li").first).to_be_visible()
+
+
+async def test_a_deleted_call_leaves_the_first_page(tmp_path: Path) -> None:
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        await page.goto(at.base + "/")
+        async with at.call() as calling:
+            await at.ask(f"/api/calls/{calling.sid}/hangup", True)
+            await calling.over()
+        rows = page.locator("#page-calls .list > details")
+        await expect(rows).to_have_count(1)
+        same = entry("hello", call_sid=calling.sid)
+        await write(kept.database, [same], tmp_path)
+        assert (await at.ask(f"/api/history/{same.id}", method="DELETE"))[0] == 200
+        await expect(rows).to_have_count(0)
 
 
 async def test_it_comes_back_by_itself_when_the_bridge_does() -> None:
@@ -178,6 +197,10 @@ async def test_a_recording_is_seen_and_heard(tmp_path: Path) -> None:
         player = page.get_by_role("group", name="Recording")
         await expect(player).to_have_attribute("data-drawn", "yes")
         await expect(player.locator(".player-time")).to_have_text("0:00 / 0:24")
+        rows = page.locator("#page-history .list > details")
+        await expect(rows).to_have_count(len(kept.calls) + 1)  # the search is over, too
+        await expect(rows.filter(visible=True)).to_have_count(1)
+        await expect(page.get_by_role("button", name="Search")).to_be_hidden()
         assert await page.evaluate(LOUDNESS) == pytest.approx([1.0, 1.0], abs=0.05)
         lag_s = await page.evaluate(LAG)
         assert lag_s == pytest.approx(MODEL_BEGINS_S, abs=0.08), "the two sides, in their places"
@@ -201,6 +224,16 @@ async def test_a_recording_is_seen_and_heard(tmp_path: Path) -> None:
         await player.get_by_label("Position").focus()
         await page.keyboard.press("ArrowRight")
         await expect(player.locator(".player-time")).to_have_text("0:13 / 0:24")
+
+        drawn, sound = await wave.element_handle(), await player.locator("audio").element_handle()
+        assert await drawn.evaluate("wave => wave.firstElementChild.childElementCount")
+        await player.get_by_role("button", name="Play", exact=True).click()
+        await page.get_by_role("link", name="All calls").click()
+        await expect(rows.filter(visible=True)).to_have_count(len(kept.calls))
+        assert await drawn.evaluate("wave => wave.firstElementChild.childElementCount") == 0, (
+            "it is closed"
+        )
+        assert await sound.evaluate("sound => sound.paused")
 
 
 PEAKS = """
@@ -249,6 +282,24 @@ async def test_a_long_recording_is_drawn_in_its_places(tmp_path: Path) -> None:
     for begin in range(0, len(wanted), 750):
         part = slice(begin, begin + 750)
         assert np.corrcoef(left[part], wanted[part])[0, 1] > 0.95, f"from {begin / 25} s"
+
+
+async def test_a_call_deleted_on_its_own_page_is_gone_from_the_list(tmp_path: Path) -> None:
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        rows = page.locator("#page-history .list > details").filter(visible=True)
+        await page.goto(at.base + "/#history")
+        await expect(rows).to_have_count(len(kept.calls))
+        await page.goto(f"{at.base}/#history/{kept.recorded}")
+        await expect(rows).to_have_count(1)
+        await rows.get_by_role("button", name="Delete this call…").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Delete the call").click()
+        await expect(rows).to_have_count(len(kept.calls) - 1)
+        await expect(page.locator(f'[data-id="{kept.recorded}"]')).to_have_count(0)
 
 
 async def test_a_callers_calls_are_exported_and_deleted(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from personaplex_bridge.history.exporting import Format
 from personaplex_bridge.history.queries import MAX_TEXT_CHARS, Search, Sort
 from personaplex_bridge.past_calls import PastCalls
 from tests.console.shelf import SAID, Shelf, shelf
-from tests.console.site import LOCKED, Site, site
-from tests.history.makers import CALLER, OTHER
+from tests.console.site import LOCKED, Site, hear, site
+from tests.history.makers import CALLER, OTHER, entry, write
 from tests.logged import logged
 
 HISTORY = "/api/history"
@@ -51,8 +51,11 @@ async def test_calls_are_found_and_opened(kept: Shelf) -> None:
         assert call["transcript"][1]["text"] == SAID[1]
         assert len(call["transcript"][1]["words_s"]) == len(SAID[1].split())
         assert (await at.ask(f"{HISTORY}/{kept.calls[0].id}"))[1]["has_recording"] is False
-        for nothing in ("0" * 16, "f" * 16):
+        for nothing in ("0" * 16, "7" + "f" * 15, "8" + "0" * 15, "f" * 16):
             assert (await at.ask(f"{HISTORY}/{nothing}"))[0] == 404
+            assert (await at.ask(f"{HISTORY}/{nothing}", method="DELETE"))[0] == 404
+            answer = await at.ask(f"{HISTORY}/delete-caller", {"call": nothing})
+            assert answer[0] == (404 if nothing < "8" else 400)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +185,10 @@ async def test_a_recording_is_played_from_anywhere_in_it(kept: Shelf) -> None:
         assert (status, got) == (206, content[100:200])
         assert headers["Content-Range"] == f"bytes 100-199/{len(content)}"
         assert (await fetch(at, path, headers={"Range": f"bytes={10**9}-"}))[0] == 416
+        for ignored in ("garbage", "bytes=0-1,5-6", "bytes=-", "lines=1-2", "bytes=a-b", ""):
+            status, headers, got = await fetch(at, path, headers={"Range": ignored})
+            assert (status, got) == (200, content), ignored
+            assert headers["X-Content-Type-Options"] == "nosniff"
         assert (await fetch(at, f"{HISTORY}/{kept.calls[0].id}/recording"))[0] == 404
         assert (await fetch(at, f"{HISTORY}/{'0' * 16}/recording"))[0] == 404
         kept.recording.unlink()
@@ -199,10 +206,58 @@ async def test_a_recording_is_not_for_strangers(kept: Shelf) -> None:
 async def test_a_call_is_deleted_with_its_recording(kept: Shelf) -> None:
     path = f"{HISTORY}/{kept.recorded}"
     async with site(past=kept.past) as at:
-        assert await at.ask(path, method="DELETE") == (200, {"calls": 1, "recordings": 1})
+        assert await at.ask(path, method="DELETE") == (
+            200,
+            {"calls": 1, "recordings": 1, "recordings_missing": 0},
+        )
         assert not kept.recording.exists()
         assert (await at.ask(path, method="DELETE"))[0] == 404
         assert (await at.ask(path))[0] == 404
+
+
+async def test_a_recording_elsewhere_is_told_of(kept: Shelf) -> None:
+    kept.recording.rename(kept.recording.parent.parent / "another.opus")
+    wanted = {"calls": 1, "recordings": 0, "recordings_missing": 1}
+    async with site(past=kept.past) as at:
+        assert await at.ask(f"{HISTORY}/{kept.recorded}", method="DELETE") == (200, wanted)
+
+
+async def test_a_call_stays_with_a_recording_that_can_not_be_deleted(kept: Shelf) -> None:
+    kept.recording.unlink()
+    kept.recording.mkdir()
+    async with site(past=kept.past) as at:
+        for _ in range(2):
+            status, told = await at.ask(f"{HISTORY}/{kept.recorded}", method="DELETE")
+            assert (status, "delete again" in told["detail"]) == (409, True)
+        status, told = await at.ask(f"{HISTORY}/delete-caller", {"number": CALLER})
+        assert (status, told["detail"].startswith("5 calls deleted")) == (409, True)
+        kept.recording.rmdir()
+        assert (await at.ask(f"{HISTORY}/{kept.recorded}", method="DELETE"))[0] == 200
+
+
+async def test_a_deleted_call_is_gone_from_the_last_calls_too(kept: Shelf, tmp_path: Path) -> None:
+    async with site(past=kept.past) as at, at.watch() as events:
+        async with at.call() as calling, at.call() as other:
+            for one in (calling, other):
+                await at.ask(f"/api/calls/{one.sid}/hangup", True)
+                await one.over()
+        heard = set[str]()
+        while heard < {calling.sid, other.sid}:
+            event = await hear(events, lambda event: event.data.get("ended"))
+            heard |= {one["sid"] for one in event.data["ended"]}
+        theirs = entry("hello", number=OTHER, call_sid=calling.sid)
+        await write(kept.database, [theirs], tmp_path)
+        assert (await at.ask(f"/api/calls/{calling.sid}"))[0] == 200
+        assert (await at.ask(f"{HISTORY}/{theirs.id}", method="DELETE"))[0] == 200
+        told = await hear(events, lambda event: "forgotten" in event.data)
+        assert told.data["forgotten"] == [calling.sid]
+        assert (await at.ask(f"/api/calls/{calling.sid}"))[0] == 404
+        (left,) = (await at.ask("/api/calls"))[1]["ended"]
+        assert left["sid"] == other.sid
+        async with at.watch(event.id) as returning:
+            (first,) = [await hear(returning, lambda _event: True)]
+            assert first.kind == "state", "what was missed tells of the call"
+            assert calling.sid not in str(first.data)
 
 
 async def test_all_of_a_caller_is_deleted_by_number(kept: Shelf) -> None:
@@ -210,19 +265,19 @@ async def test_all_of_a_caller_is_deleted_by_number(kept: Shelf) -> None:
     with logged() as log:
         async with site(past=kept.past) as at:
             answer = await at.ask(f"{HISTORY}/delete-caller", {"number": number})
-            assert answer == (200, {"calls": 6, "recordings": 1})
+            assert answer == (200, {"calls": 6, "recordings": 1, "recordings_missing": 0})
             answer = await at.ask(f"{HISTORY}/delete-caller", {"number": number})
-            assert answer == (200, {"calls": 0, "recordings": 0})
+            assert answer == (200, {"calls": 0, "recordings": 0, "recordings_missing": 0})
     assert not kept.recording.exists()
     assert await kept.history.count(Search()) == 6
-    assert "6 calls and 1 recordings deleted" in log.getvalue()
+    assert "6 calls and 1 recordings deleted on request; 0 recordings not found" in log.getvalue()
     assert CALLER[-4:] not in log.getvalue()
 
 
 async def test_all_of_a_caller_is_deleted_by_one_of_their_calls(kept: Shelf) -> None:
     async with site(past=kept.past) as at:
         answer = await at.ask(f"{HISTORY}/delete-caller", {"call": kept.calls[0].id})
-        assert answer == (200, {"calls": 5, "recordings": 0})
+        assert answer == (200, {"calls": 5, "recordings": 0, "recordings_missing": 0})
         assert await kept.history.count(Search(number=OTHER)) == 0
         again = await at.ask(f"{HISTORY}/delete-caller", {"call": kept.calls[0].id})
         assert again[0] == 404

@@ -9,11 +9,13 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from personaplex_bridge.clock import SYSTEM_CLOCK
 from personaplex_bridge.console.ended import MAX_ENDED, EndedCalls
 from personaplex_bridge.console.live import words_after, words_until
+from personaplex_bridge.console.picture import Extras, Look
 from personaplex_bridge.console.watching import MAX_MISSED, MAX_WAITING, Event, Watcher
 from personaplex_bridge.record import CallRecord, EndedBy, Ending, Failure, Word
-from tests.console.site import site
+from tests.console.site import OPEN, site
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -76,12 +78,56 @@ def test_endings_are_bounded() -> None:
     assert (ended.latest[0].sid, ended.latest[0].caller) == ("CA5", "+155***11")
 
 
+def test_deleted_calls_are_forgotten_also_those_in_progress() -> None:
+    ended = EndedCalls(lambda: 0.0)
+    records = [CallRecord(f"CA{number}", "MZ", "noir") for number in range(4)]
+    for record in records:
+        record.ending = Ending(EndedBy.CALLER, "the caller hung up", 1000, "hung_up")
+        ended.call_begins(record)
+    ended.call_over(records[0])
+    ended.call_over(records[1])
+    ended.forget({"CA1", "CA2", "CA9"})
+    assert ([one.sid for one in ended.latest], ended.forgets) == (["CA0"], 1)
+    ended.call_over(records[2])
+    ended.call_over(records[3])
+    assert [one.sid for one in ended.latest] == ["CA0", "CA3"]
+    again = CallRecord("CA2", "MZ", "noir", ending=records[0].ending)
+    ended.call_begins(again)
+    ended.call_over(again)
+    assert [one.sid for one in ended.latest] == ["CA0", "CA3", "CA2"]
+
+
 def test_who_was_not_let_in_is_not_shown() -> None:
     ended = EndedCalls(lambda: 0.0)
     record = CallRecord("CA1", "MZ", "")
     record.ending = Ending(EndedBy.CALLER, "no start", 1002)
     ended.call_over(record)
     assert not ended.latest
+
+
+async def test_a_list_of_calls_is_made_step_by_step() -> None:
+    """Others come in between: with many long calls all of it takes milliseconds."""
+    ended = EndedCalls(lambda: 0.0)
+    for number in range(MAX_ENDED):
+        record = CallRecord(f"CA{number}", "MZ", "noir", ending=Ending(EndedBy.CALLER, "", 1000))
+        ended.call_over(record)
+    async with site() as at, at.call():
+        look = Look(at.bridge, OPEN, ended, Extras(0.0), SYSTEM_CLOCK)
+        turns, is_made = 0, False
+
+        async def count() -> None:
+            nonlocal turns
+            while not is_made:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        listed = await look.listed(await look.picture())
+        is_made = True
+        await counting
+    found = orjson.loads(orjson.dumps(listed))
+    assert (len(found["calls"]), len(found["ended"])) == (1, MAX_ENDED)
+    assert turns > MAX_ENDED
 
 
 async def test_a_slow_watcher_is_let_go() -> None:

@@ -48,6 +48,9 @@ async def test_a_walk_through_all_commands(tmp_path: Path) -> None:
 
     calls = [entry("Welcome to the Harbour Inn.", "Bye", minute=n) for n in range(3)]
     calls += [entry("No", minute=9, number=OTHER, outcome=Outcome.MODEL_FAILED, model_failed=True)]
+    for number, one in enumerate(calls):
+        assert isinstance(one.whole.details.figures, dict)
+        one.whole.details.figures["recording"] = f"/elsewhere/2026-03-01/{number}.opus"
     database = Database(database_url(url), KEY)
     await write(database, calls, tmp_path)
     await database.close()
@@ -89,12 +92,12 @@ async def test_a_walk_through_all_commands(tmp_path: Path) -> None:
     assert code == 1
     assert "Delete 3 calls for ever? Nobody to ask: say so with --yes" in told
     delete = ["delete-caller", "-", "--yes"]
-    assert await run(*delete, cwd=tmp_path, stdin=f"{CALLER}\n", **environ) == (
-        0,
-        "3 calls and 0 recordings deleted\n",
-        "",
-    )
-    assert await run("delete", calls[3].id, cwd=tmp_path, **environ) == (0, "deleted\n", "")
+    code, told, warned = await run(*delete, cwd=tmp_path, stdin=f"{CALLER}\n", **environ)
+    assert (code, told) == (0, "3 calls and 0 recordings deleted\n")
+    assert "warning: 3 recordings not found in RECORDINGS_FOLDER" in warned
+    code, told, warned = await run("delete", calls[3].id, cwd=tmp_path, **environ)
+    assert (code, told) == (0, "deleted\n")
+    assert "warning: 1 recordings not found" in warned
     code, _, told = await run("delete", calls[3].id, cwd=tmp_path, **environ)
     assert (code, told) == (1, f"error: there is no call {calls[3].id}\n")
 

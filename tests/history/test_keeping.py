@@ -17,7 +17,7 @@ from personaplex_bridge.history.calls import Outcome
 from personaplex_bridge.history.database import Database
 from personaplex_bridge.history.keeping import Keeper, keep_history, spool_path
 from personaplex_bridge.history.queries import Search
-from personaplex_bridge.history.store import Deletion, History, open_history
+from personaplex_bridge.history.store import Deletion, History, RecordingsStay, open_history
 from personaplex_bridge.record import CallRecord, EndedBy, Ending, Word
 from personaplex_bridge.values import database_url
 from tests.history.makers import CALLER, KEY, OTHER, entry, write, writer_for
@@ -201,6 +201,28 @@ async def test_recordings_go_with_calls_that_were_never_written(url: str, tmp_pa
         assert await keeper.history.delete_caller(CALLER) == Deletion(2, 2)
     left = await asyncio.to_thread(lambda: sorted(path.name for path in folder.rglob("*.opus*")))
     assert left == [f"{paths[2].name}.part"]
+
+
+async def test_a_call_in_progress_is_kept_with_a_recording_that_stays(
+    url: str, tmp_path: Path
+) -> None:
+    callers, folder = Callers(), tmp_path / "recordings"
+    settings = dataclasses.replace(settings_for(url, tmp_path), recordings_folder=folder)
+    async with keep_history(settings, callers) as keeper:
+        paths = [recorded(folder, number) for number in range(2)]
+        calls = [make_call(keeper, callers, number) for number in range(2)]
+        for call, path in zip(calls, paths, strict=True):
+            call.recording = path
+        paths[1].mkdir()  # no file: it can't be unlinked
+        with pytest.raises(RecordingsStay) as told:
+            await keeper.history.delete_caller(CALLER)
+        assert told.value.deletion == Deletion(1, 1)
+        for call in calls:
+            end_call(keeper, call)
+    await asyncio.to_thread(paths[1].rmdir)
+    async with open_history(settings) as history:
+        assert [call.call_sid for call in (await history.search(Search())).calls] == ["CA1"]
+        assert (await history.delete_caller(CALLER)).calls == 1
 
 
 async def test_transcripts_can_be_left_out(url: str, tmp_path: Path) -> None:

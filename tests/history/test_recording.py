@@ -223,8 +223,9 @@ def test_a_call_that_is_forgotten_stays_so() -> None:
     backlog, record = Backlog(), whole_record()
     recorded = recorder(backlog)
     recorded.call_begins(record)
-    assert recorded.forget(lambda entry: entry.person == "+1") == []
-    (gone,) = recorded.forget(lambda entry: entry.person == CALLER)
+    assert recorded.find(lambda entry: entry.person == "+1") == []
+    (gone,) = recorded.find(lambda entry: entry.person == CALLER)
+    recorded.forget({gone.id})
     assert gone.whole.call.call_sid == record.call_sid
     record.ending = Ending(EndedBy.CALLER, "the caller hung up", 1000)
     recorded.call_over(record)

@@ -22,7 +22,7 @@ from personaplex_bridge.history.database import Database
 from personaplex_bridge.history.exporting import CSV_COLUMNS, Format, export
 from personaplex_bridge.history.keeping import sweep
 from personaplex_bridge.history.queries import Page, Search, Sort
-from personaplex_bridge.history.store import BATCH, PAGE, Deletion, History
+from personaplex_bridge.history.store import BATCH, PAGE, Deletion, History, RecordingsStay
 from personaplex_bridge.values import database_url
 from tests.history.makers import BEGAN, CALLER, KEY, OTHER, entry, ids, write
 
@@ -250,7 +250,7 @@ async def test_recordings_go_with_their_calls(database: Database, tmp_path: Path
     assert await history.recording(calls[1].whole) == folder / names[1]
     for outside in calls[3:]:
         assert await history.recording(outside.whole) is None
-    assert await history.delete_caller(CALLER) == Deletion(3, 1)
+    assert await history.delete_caller(CALLER) == Deletion(3, 1, 2)
     assert [(folder / name).exists() for name in names] == [False, False, True, True, True]
 
 
@@ -264,9 +264,38 @@ async def test_a_recording_that_stays_is_told_of(database: Database, tmp_path: P
     await write(database, [one], tmp_path)
     history = History(database, recordings=folder)
     assert await history.recording(one.whole) is None
-    with pytest.raises(HistoryError, match="can't delete"):
-        await history.delete_call(one.id)
-    assert await history.count(Search()) == 0, "but the call is gone"
+    for _ in range(2):
+        with pytest.raises(RecordingsStay, match="can't delete") as told:
+            await history.delete_call(one.id)
+        assert told.value.deletion == Deletion(0, 0)
+        assert await history.call(one.id) is not None, "or nobody would know of the file"
+    stuck.rmdir()
+    stuck.write_text("sound")
+    assert await history.delete_call(one.id) == Deletion(1, 1)
+    assert not stuck.exists()
+
+
+async def test_what_can_be_deleted_of_a_caller_is(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    calls = [entry("hello", minute=n) for n in range(BATCH + 3)]
+    paths = [folder / "2026-03-01" / f"{n}.opus" for n in range(len(calls))]
+    for one, path in zip(calls, paths, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("sound")
+        assert isinstance(one.whole.details.figures, dict)
+        one.whole.details.figures["recording"] = str(path)
+    stuck = [0, 1, 2, 3, len(calls) - 1]
+    for number in stuck:
+        paths[number].unlink()
+        paths[number].mkdir()
+    await write(database, calls, tmp_path)
+    history = History(database, recordings=folder)
+    with pytest.raises(RecordingsStay, match=r"recordings: 5; .*; and 2 more") as told:
+        await history.delete_caller(CALLER)
+    assert told.value.deletion == Deletion(len(calls) - 5, len(calls) - 5)
+    left = ids((await history.search(Search(descending=False))).calls)
+    assert left == [calls[number].id for number in stuck]
+    assert [path for path in paths if path.exists()] == [paths[number] for number in stuck]
 
 
 async def test_the_caller_of_a_call_is_deleted(

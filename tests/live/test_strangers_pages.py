@@ -122,6 +122,15 @@ async def test_a_get_that_asks_for_this_bridge_is_served(host: str) -> None:
         assert await webhook(line, {"Host": host}, "GET") == 200
 
 
+@pytest.mark.parametrize("host", ["a~.rebound.example", "a,b", "rebound.example:port", "ü"])
+@pytest.mark.parametrize("public", [(), (PUBLIC,)], ids=["no PUBLIC_URL", "PUBLIC_URL"])
+async def test_a_name_that_is_none_calls_nobody(host: str, public: tuple[str, ...]) -> None:
+    settings = dataclasses.replace(COLD, public_urls=public)
+    async with full_line(OPTIONS, settings) as (line, _):
+        assert await webhook(line, {"Host": host}, "GET") == 403
+        assert not line.pool.is_taken
+
+
 @pytest.mark.parametrize("host", ["[::::1]", "[1.2.3.4]:80"])
 async def test_a_host_that_is_no_address_is_no_error_of_ours(host: str) -> None:
     async with full_line(OPTIONS, COLD) as (line, _):

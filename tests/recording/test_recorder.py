@@ -131,6 +131,22 @@ async def test_a_full_disk_ends_the_recording_and_not_the_call(
     assert told == ["the call is recorded no further: No space left on device"]
 
 
+async def test_a_recording_that_is_deleted_meanwhile_is_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(tmp_path, 30)
+    async with recorder.running():
+        recording = recorder.begin(CALL, LOG)
+        recording.tape.hear(0, speech()[:160], 0.0)
+        await asyncio.get_running_loop().run_in_executor(recorder._thread, int)
+        recording._part.unlink()
+        recording.close(1.0)
+        await asyncio.get_running_loop().run_in_executor(recorder._thread, int)
+        await asyncio.sleep(0.05)
+    assert caplog.messages == []
+    assert not recording.path.exists()
+
+
 async def test_a_folder_that_can_not_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="RECORDINGS_FOLDER"):

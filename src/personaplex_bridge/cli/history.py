@@ -237,6 +237,7 @@ def _delete_caller(arguments: argparse.Namespace) -> int:
         told = _Progress("calls deleted")
         deleted = await history.delete_caller(number, told)
         print(f"{deleted.calls} calls and {deleted.recordings} recordings deleted")
+        _tell_missing(deleted.recordings_missing)
         return 0
 
     return _with_history(work)
@@ -247,11 +248,21 @@ def _delete(arguments: argparse.Namespace) -> int:
         deleted = await history.delete_call(arguments.id)
         if deleted.calls:
             print("deleted, with its recording" if deleted.recordings else "deleted")
+            _tell_missing(deleted.recordings_missing)
             return 0
         print(f"error: there is no call {arguments.id}", file=sys.stderr)
         return FAILED
 
     return _with_history(work)
+
+
+def _tell_missing(recordings: int) -> None:
+    if recordings:
+        print(
+            f"warning: {recordings} recordings not found in RECORDINGS_FOLDER: they are gone "
+            "already, or on another machine, where RECORDING_DAYS sees to them",
+            file=sys.stderr,
+        )
 
 
 def _stats(arguments: argparse.Namespace) -> int:

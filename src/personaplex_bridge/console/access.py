@@ -31,6 +31,7 @@ from personaplex_bridge.web.hosting import vouch_for
 from personaplex_bridge.web.rates import RateLimit
 
 LOGIN_PATH = "/console/login"
+DOCS_PATH = "/api/docs"
 
 GUESSES, GUESS_EVERY_S = 5, 10.0
 """Wrong tokens from one address at once, and how often one more after that."""
@@ -94,14 +95,14 @@ class ConsoleAccess:
 
         Browsers say from where they ask: in `Origin` for all that changes something, for
         WebSockets and for other sites' scripts, and mostly in `Sec-Fetch-Site`. People may come
-        from anywhere, to look at a page.
+        from anywhere, to look at a page; but not to the API, where a link does something.
 
         Raises:
             Problem: 403.
         """
         origin = request.headers.get("Origin")
         site = request.headers.get("Sec-Fetch-Site", "none")
-        if _is_visit(request):
+        if _is_visit(request) and not _is_api(request):
             return
         if origin is not None and not self._is_ours(origin, request):
             raise refused(403, "a page of another site asks for this")
@@ -210,6 +211,11 @@ def _is_visit(request: web.Request) -> bool:
     if mode is not None:
         return mode == "navigate" and headers.get("Sec-Fetch-Dest", "document") == "document"
     return "text/html" in headers.get("Accept", "")
+
+
+def _is_api(request: web.Request) -> bool:
+    """Whether it is for programs and scripts; there is one page among it."""
+    return request.path.startswith("/api/") and request.path != DOCS_PATH
 
 
 def _host_name(host: str) -> str | None:

@@ -61,7 +61,7 @@ class Api:
         self._watching = watching
         self._catalogue = catalogue
         self._settings = settings
-        self._history = HistoryApi(past)
+        self._history = HistoryApi(past, look.forget)
         self._description = _json(describe())
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -100,8 +100,7 @@ class Api:
 
     async def list_calls(self, _request: web.Request) -> web.Response:
         """Calls in progress, and those that ended last."""
-        calls = [self._look.call(session) for session in self._look.sessions().values()]
-        return _answer({"calls": calls, "ended": self._look.ended()})
+        return _answer(await self._look.listed(await self._look.picture()))
 
     async def tell_call(self, request: web.Request) -> web.Response:
         """A call in progress, or one that ended lately, with what the model said."""

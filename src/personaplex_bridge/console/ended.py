@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
+from personaplex_bridge.console.live import sid_of
 from personaplex_bridge.observing import Observer
 from personaplex_bridge.record import CallRecord, Ending, phrases
 
@@ -43,17 +44,40 @@ class EndedCalls(Observer):
     def __init__(self, wall_s: Callable[[], float]) -> None:
         self.latest: deque[EndedCall] = deque(maxlen=MAX_ENDED)
         """The latest last."""
+        self.forgets = 0
+        """How often calls were forgotten."""
         self._wall_s = wall_s
+        self._in_progress: set[str] = set()
+        self._unwanted: set[str] = set()
+        """Of these: calls that won't be remembered when they are over."""
+
+    def call_begins(self, record: CallRecord) -> None:
+        """A call was let in."""
+        self._in_progress.add(sid_of(record))
 
     def call_over(self, record: CallRecord) -> None:
         """A call has ended; one that was let in."""
-        if record.persona and record.ending is not None:
+        sid = sid_of(record)
+        self._in_progress.discard(sid)
+        if sid in self._unwanted:
+            self._unwanted.discard(sid)
+        elif record.persona and record.ending is not None:
             self.latest.append(_ended(record, record.ending, self._wall_s()))
+
+    def forget(self, sids: Collection[str]) -> None:
+        """Show nothing more of calls that were deleted: those that are over, and those in progress
+        once they are.
+        """
+        self._unwanted |= self._in_progress & set(sids)
+        kept = [one for one in self.latest if one.sid not in sids]
+        if len(kept) < len(self.latest):
+            self.forgets += 1
+            self.latest = deque(kept, maxlen=MAX_ENDED)
 
 
 def _ended(record: CallRecord, ending: Ending, now_s: float) -> EndedCall:
     return EndedCall(
-        sid=record.call_sid or record.stream_sid,
+        sid=sid_of(record),
         persona=record.persona,
         caller=record.caller,
         called=record.called,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 
 from personaplex_bridge import logs
 from personaplex_bridge.console.bodies import read_body
 from personaplex_bridge.console.past import (
     ID,
     PastCalls,
+    PastDeletion,
     PastSearch,
     read_caller,
     read_export,
@@ -34,7 +37,11 @@ READ_TIMEOUT_S = 60.0
 
 RETRY_S = 10
 
+MAX_PROBLEM_CHARS = 1000
+
 CONTENT_TYPES = {"json": "application/json", "csv": "text/csv"}
+
+_ONE_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)", re.ASCII | re.IGNORECASE)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,10 +49,15 @@ _log = logging.getLogger(logs.NAME)
 
 
 class HistoryApi:
-    """The routes below /api/history. `past` is None if no history is kept: then all is 404."""
+    """The routes below /api/history. `past` is None if no history is kept: then all is 404.
+    `forget` is told the SIDs of calls that were deleted.
+    """
 
-    def __init__(self, past: PastCalls | None) -> None:
+    def __init__(
+        self, past: PastCalls | None, forget: Callable[[Collection[str]], None] = lambda sids: None
+    ) -> None:
         self._past = past
+        self._forget = forget
         self._exports = 0
 
     def add_to(self, router: web.UrlDispatcher, guarded: Callable[[Handler], Handler]) -> None:
@@ -93,7 +105,7 @@ class HistoryApi:
             hdrs.CONTENT_DISPOSITION: f'inline; filename="{name}"',
             hdrs.CACHE_CONTROL: "no-store",
         }
-        return web.FileResponse(file, headers=headers)
+        return _Played(file, headers=headers)
 
     async def export_query(self, request: web.Request) -> web.StreamResponse:
         """All calls of a search that fits into an address."""
@@ -113,9 +125,9 @@ class HistoryApi:
             deleted = await self._kept().delete_call(request.match_info["id"])
         except ValueError as error:
             raise Problem(409, _first_line(error)) from None
-        if not deleted["calls"]:
+        if not deleted.calls and not deleted.problem:
             raise Problem(404, "no such call is kept")
-        return _told(deleted)
+        return self._told(deleted)
 
     async def delete_caller(self, request: web.Request) -> web.Response:
         """Delete all that is kept of a caller."""
@@ -129,7 +141,20 @@ class HistoryApi:
             raise Problem(409, _first_line(error)) from None
         if deleted is None:
             raise Problem(404, "no such call is kept")
-        return _told(deleted)
+        return self._told(deleted)
+
+    def _told(self, deleted: PastDeletion) -> web.Response:
+        self._forget(deleted.sids)
+        counts = {
+            "calls": deleted.calls,
+            "recordings": deleted.recordings,
+            "recordings_missing": deleted.recordings_missing,
+        }
+        told = "history: %d calls and %d recordings deleted on request; %d recordings not found"
+        _log.info(told, *counts.values())
+        if deleted.problem:
+            raise Problem(409, deleted.problem[:MAX_PROBLEM_CHARS])
+        return _answer(counts)
 
     async def _export(
         self, request: web.Request, past: PastCalls, search: PastSearch, form: str
@@ -152,6 +177,20 @@ class HistoryApi:
         if self._past is None:
             raise Problem(404, "no call history is kept: see HISTORY in docs/history.md")
         return self._past
+
+
+class _Played(web.FileResponse):
+    """A file, or a part of it. A Range that isn't one `bytes=a-b` is as good as none: whoever asks
+    then gets the whole (RFC 9110, 14.2).
+    """
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """As any file's."""
+        if not _ONE_RANGE.fullmatch(request.headers.get(hdrs.RANGE, "bytes=0-")):
+            headers = request.headers.copy()
+            del headers[hdrs.RANGE]
+            request = request.clone(headers=headers)
+        return await super().prepare(request)
 
 
 async def _send(
@@ -192,12 +231,6 @@ async def _json_of(request: web.Request) -> object:
         return orjson.loads(await read_body(request))
     except orjson.JSONDecodeError as error:
         raise _wrong(error) from None
-
-
-def _told(deleted: Mapping[str, int]) -> web.Response:
-    calls, recordings = deleted["calls"], deleted["recordings"]
-    _log.info("history: %d calls and %d recordings deleted on request", calls, recordings)
-    return _answer(dict(deleted))
 
 
 def _wrong(error: ValueError) -> Problem:

@@ -157,7 +157,17 @@ def history_schemas() -> Json:
             "maxProperties": 1,
             "additionalProperties": False,
         },
-        "Deleted": record({"calls": WHOLE, "recordings": WHOLE}),
+        "Deleted": record(
+            {
+                "calls": WHOLE,
+                "recordings": WHOLE,
+                "recordings_missing": says(
+                    WHOLE,
+                    "Recordings of these calls that this bridge's folder has not: gone already, or "
+                    "on another machine.",
+                ),
+            }
+        ),
     }
 
 

@@ -17,8 +17,8 @@ MAX_CHARS = 500
 MAX_TEXT_CHARS = 200
 """Of words to search for."""
 
-ID = "[0-9a-f]{16}"
-"""What calls are asked for by."""
+ID = "[0-7][0-9a-f]{15}"
+"""What calls are asked for by: 63 bits."""
 _CALL = re.compile(ID)
 
 LINE = r"^[^\u0000-\u001f\u007f]*$"
@@ -56,6 +56,20 @@ class PastSearch:
     limit: int = 50
     after: str = field(default="", repr=False)
     """`next` of the page before."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastDeletion:
+    """How much was deleted, and of which calls."""
+
+    calls: int
+    recordings: int
+    recordings_missing: int
+    """Recordings of these calls that were not found."""
+    sids: frozenset[str] = field(default=frozenset(), repr=False)
+    """The calls' SIDs, as calls in progress have them."""
+    problem: str = ""
+    """Why some calls could not be deleted; delete again when that is mended."""
 
 
 FILTERS = (
@@ -101,27 +115,27 @@ class PastCalls(Protocol):
         """
         ...
 
-    async def delete_call(self, call_id: str) -> Mapping[str, int]:
-        """Delete a call: how many `calls` and `recordings` there were.
+    async def delete_call(self, call_id: str) -> PastDeletion:
+        """Delete a call.
 
         Raises:
-            ValueError: that is no call's id; or the recording can't be deleted.
+            ValueError: that is no call's id.
         """
         ...
 
-    async def delete_caller(self, number: str) -> Mapping[str, int]:
+    async def delete_caller(self, number: str) -> PastDeletion:
         """Delete all of a caller, the same way; by their whole number.
 
         Raises:
-            ValueError: it names nobody; or a recording can't be deleted.
+            ValueError: it names nobody.
         """
         ...
 
-    async def delete_caller_of(self, call_id: str) -> Mapping[str, int] | None:
+    async def delete_caller_of(self, call_id: str) -> PastDeletion | None:
         """The same for whoever made a call; None if there is none.
 
         Raises:
-            ValueError: nobody is known to have made it; or a recording can't be deleted.
+            ValueError: nobody is known to have made it.
         """
         ...
 

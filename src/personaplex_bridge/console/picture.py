@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -92,6 +92,8 @@ class Picture:
     """By SID."""
     ended: tuple[EndedCall, ...]
     """The latest last."""
+    forgets: int
+    """How often ended calls were forgotten, because somebody deleted them."""
     records: Mapping[str, CallRecord]
     """Of these calls; they go on."""
     last_words: Mapping[str, Word | None]
@@ -147,6 +149,10 @@ class Look:
         """The calls that ended last, the latest last."""
         return tuple(self._ended.latest)
 
+    def forget(self, sids: Collection[str]) -> None:
+        """Calls that were deleted are shown no more once they are over."""
+        self._ended.forget(sids)
+
     async def picture(self) -> Picture:
         """All of it. Calls are looked at a few at a time, and whoever has sound to move comes in
         between; the words are those of the last moment, so nothing may be awaited before they are
@@ -163,6 +169,7 @@ class Look:
             self.servers(),
             {sid: views[sid] for sid in records},
             self.ended(),
+            self._ended.forgets,
             records,
             {sid: one.words[-1] if one.words else None for sid, one in records.items()},
         )
@@ -171,19 +178,23 @@ class Look:
         """All of a picture, with the latest words of its calls as they were then. It is made one
         call at a time: with many long ones it takes a while.
         """
-        calls, ended = [], []
+        calls = []
         for sid, call in now.calls.items():
             latest = words_until(now.records[sid], now.last_words[sid], MAX_WORDS)
             calls.append(_fragment({**as_dict(call), "words": _told(latest)}))
             await asyncio.sleep(0)
-        for one in now.ended:
-            ended.append(_fragment(one))
-            await asyncio.sleep(0)
+        ended = await _fragments(now.ended)
         return {"bridge": now.bridge, "servers": now.servers, "calls": calls, "ended": ended}
+
+    async def listed(self, now: Picture) -> Change:
+        """The calls of a picture, without words; made one call at a time, too."""
+        calls = await _fragments(now.calls.values())
+        return {"calls": calls, "ended": await _fragments(now.ended)}
 
     def changes(self, before: Picture, now: Picture) -> Change:
         """What has changed; empty if nothing has. Of a call: its SID, what is another, and the
-        words that came. `gone` are the SIDs of calls that are over, `ended` tells how.
+        words that came. `gone` are the SIDs of calls that are over, `ended` tells how; `forgotten`
+        are those of ended calls that were deleted.
         """
         calls = [_change(sid, before, now) for sid in now.calls]
         known = {(one.sid, one.ended_at_s) for one in before.ended}
@@ -193,6 +204,7 @@ class Look:
             "calls": [call for call in calls if len(call) > 1],
             "gone": [sid for sid in before.calls if sid not in now.calls],
             "ended": [one for one in now.ended if (one.sid, one.ended_at_s) not in known],
+            "forgotten": _forgotten(before, now),
         }
         return {name: value for name, value in change.items() if value}
 
@@ -204,6 +216,14 @@ def as_dict(call: CallView) -> Change:
 
 def _server(number: int, report: ServerReport) -> ServerView:
     return ServerView(number, report.circuit, report.busy, report.capacity, report.last_failure)
+
+
+def _forgotten(before: Picture, now: Picture) -> list[str]:
+    """Not those that only had to make room for later ones."""
+    if now.forgets == before.forgets:
+        return []
+    left = {one.sid for one in now.ended}
+    return sorted({one.sid for one in before.ended} - left)
 
 
 def _change(sid: str, before: Picture, now: Picture) -> Change:
@@ -223,6 +243,15 @@ def _words(record: CallRecord, last: Word | None) -> list[tuple[float, str]]:
 
 def _told(words: Sequence[Word]) -> list[tuple[float, str]]:
     return [(round(word.at_s, 2), word.text) for word in words]
+
+
+async def _fragments(calls: Iterable[object]) -> list[orjson.Fragment]:
+    """Calls as JSON; others come in between."""
+    made = []
+    for call in calls:
+        made.append(_fragment(call))
+        await asyncio.sleep(0)
+    return made
 
 
 def _fragment(content: object) -> orjson.Fragment:

@@ -174,6 +174,8 @@ class Watching:
         if before is not None and (change := self._look.changes(before, now)):
             self._number += 1
             event = self._event("change", change)
+            if "forgotten" in change:
+                self._latest.clear()  # it may tell of them
             self._latest.append(event)
             for watcher in self._watchers:
                 watcher.tell(event)

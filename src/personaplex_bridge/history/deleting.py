@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -28,34 +29,48 @@ class Deleted:
     """What there was."""
 
     ids: set[int] = field(default_factory=set)
-    recordings: list[str] = field(default_factory=list)
-    """Their files, which are somebody else's to delete."""
+    sids: set[str] = field(default_factory=set, repr=False)
+
+
+async def _keep(_figures: Mapping[str, Any]) -> bool:
+    """Recordings are somebody else's."""
+    return True
 
 
 async def delete(
     database: Database,
     condition: sa.ColumnElement[bool],
     progress: Callable[[int], None] = lambda done: None,
+    remove: Callable[[Mapping[str, Any]], Awaitable[bool]] = _keep,
 ) -> Deleted:
     """Delete the calls that meet a condition.
+
+    `remove` is given each call's figures first, to delete the recording that they name; a call
+    whose recording can't be deleted is kept, since nothing else knows of the file.
 
     Raises:
         HistoryUnavailable: the database fails; some may be deleted.
     """
-    deleted = Deleted()
-    some = sa.select(calls.c.id).where(condition).order_by(calls.c.id).limit(BATCH)
+    deleted, last = Deleted(), 0
+    some = (
+        sa.select(calls.c.id, calls.c.call_sid, calls.c.stream_sid, details.c.figures)
+        .join_from(calls, details, isouter=True)
+        .order_by(calls.c.id)
+        .limit(BATCH)
+    )
     while True:
-        async with database.writing, database.changing() as connection:
-            ids = [int(row[0]) for row in await connection.execute(some)]
-            if ids:
-                figures = sa.select(details.c.figures).where(details.c.id.in_(ids))
-                known = [row[0].get("recording") for row in await connection.execute(figures)]
+        async with database.reading() as connection:
+            rows = (await connection.execute(some.where(condition, calls.c.id > last))).all()
+        gone = [row for row in rows if await remove(row.figures or {})]
+        if ids := [int(row.id) for row in gone]:
+            async with database.writing, database.changing() as connection:
                 await connection.execute(sa.delete(details).where(details.c.id.in_(ids)))
                 await connection.execute(sa.delete(calls).where(calls.c.id.in_(ids)))
-                deleted.recordings += [name for name in known if name]
         deleted.ids.update(ids)
-        if len(ids) < BATCH:
+        deleted.sids.update(row.call_sid or row.stream_sid for row in gone)
+        if len(rows) < BATCH:
             return deleted
+        last = int(rows[-1].id)
         progress(len(deleted.ids))
         await asyncio.sleep(PAUSE_S)
 

@@ -5,7 +5,7 @@ in progress from time to time: the call itself does nothing for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -112,19 +112,25 @@ class Recorder(Observer):
                 self._note(call)
             yield call.id
 
-    def forget(self, matches: Callable[[Entry], bool]) -> list[Entry]:
-        """Keep nothing of calls, in progress or waiting to be written; what was known of them. What
-        `matches` sees of one in progress is without its details.
+    def find(self, matches: Callable[[Entry], bool]) -> list[Entry]:
+        """Calls in progress or waiting to be written. What `matches` sees of one in progress is
+        without its details.
         """
-        gone = {entry.id: entry for entry in self._backlog.entries() if matches(entry)}
-        for key, call in list(self._calls.items()):
+        found = {entry.id: entry for entry in self._backlog.entries() if matches(entry)}
+        for call in self._calls.values():
             # Not `_entry`: all of a long call takes milliseconds, and there may be many.
             if matches(Entry(WholeCall(self._call(call), Details()), normal(call.parties.person))):
-                gone[call.id] = self._entry(call)
+                found[call.id] = self._entry(call)
+        return list(found.values())
+
+    def forget(self, call_ids: Container[str]) -> None:
+        """Keep nothing of calls, in progress or waiting to be written."""
+        for key, call in list(self._calls.items()):
+            if call.id in call_ids:
                 del self._calls[key]
-        for call_id in gone:
-            self._backlog.forget(call_id)
-        return list(gone.values())
+        for entry in self._backlog.entries():
+            if entry.id in call_ids:
+                self._backlog.forget(entry.id)
 
     def _note(self, call: _InProgress) -> None:
         call.seen, call.noted_s = _state(call.record), self._monotonic()

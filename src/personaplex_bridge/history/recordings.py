@@ -6,8 +6,11 @@ count, which must be DATE/TIME-CALLSID.opus, inside the folder that the settings
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from personaplex_bridge.errors import HistoryError
 
@@ -42,6 +45,39 @@ class Recordings:
             return ()
         path = self._folder / match[1]
         return path.with_name(f"{path.name}.part"), path
+
+
+class Removal:
+    """The recordings of calls that are being deleted. Each is tried once; in `failures` is why
+    some are still there. `recordings` is None if nobody knows where they are.
+    """
+
+    def __init__(self, recordings: Recordings | None) -> None:
+        self.gone = 0
+        self.missing = 0
+        self.failures: list[HistoryError] = []
+        self._recordings = recordings
+        self._known: dict[str, bool] = {}
+
+    async def remove(self, figures: Mapping[str, Any]) -> bool:
+        """Delete the recording that a call's figures name; whether the call has none any more."""
+        name = str(figures.get("recording") or "")
+        if name and name not in self._known:
+            self._known[name] = await self._try(name)
+        return not name or self._known[name]
+
+    async def _try(self, name: str) -> bool:
+        if self._recordings is None:
+            self.missing += 1
+            return True
+        try:
+            is_gone = await asyncio.to_thread(self._recordings.delete, name)
+        except HistoryError as error:
+            self.failures.append(error)
+            return False
+        self.gone += is_gone
+        self.missing += not is_gone
+        return True
 
 
 def _unlink(path: Path) -> bool:

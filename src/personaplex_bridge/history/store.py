@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from personaplex_bridge.history.calls import (
     read_details,
 )
 from personaplex_bridge.history.database import FILE_NAME, Database, database_url
-from personaplex_bridge.history.deleting import Deleted, delete, purge
+from personaplex_bridge.history.deleting import delete, purge
 from personaplex_bridge.history.queries import (
     Page,
     Search,
@@ -33,7 +33,7 @@ from personaplex_bridge.history.queries import (
     select_calls,
 )
 from personaplex_bridge.history.recorder import Recorder
-from personaplex_bridge.history.recordings import Recordings
+from personaplex_bridge.history.recordings import Recordings, Removal
 from personaplex_bridge.history.stats import Stats, gather
 from personaplex_bridge.history.tables import calls, details
 
@@ -45,6 +45,9 @@ PAGE, BATCH = 2000, 10
 event loop some 0.1 ms a call, and calls may be in progress on it.
 """
 
+MAX_TOLD = 3
+"""Recordings that an error names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
@@ -52,6 +55,27 @@ class Deletion:
 
     calls: int
     recordings: int
+    recordings_missing: int = 0
+    """Recordings of these calls that were not found: they are gone already, or they are in
+    another folder or on another machine.
+    """
+    sids: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """The calls' CallSids, or StreamSids where there are none: for whoever remembers them too."""
+
+
+class RecordingsStay(HistoryError):
+    """Recordings can't be deleted, and so their calls are kept: delete again. `deletion` tells
+    what was deleted all the same.
+    """
+
+    def __init__(self, deletion: Deletion, failures: Sequence[HistoryError]) -> None:
+        shown = "; ".join(str(one) for one in failures[:MAX_TOLD])
+        more = f"; and {len(failures) - MAX_TOLD} more" if len(failures) > MAX_TOLD else ""
+        super().__init__(
+            f"{deletion.calls} calls deleted; kept for now, with their recordings: "
+            f"{len(failures)}; mend this and delete again: {shown}{more}"
+        )
+        self.deletion = deletion
 
 
 class History:
@@ -147,12 +171,11 @@ class History:
         """Delete a call, and its recording. Of one in progress here nothing more is kept.
 
         Raises:
-            HistoryError: it is no call's id; or its recording can't be deleted.
+            HistoryError: it is no call's id.
+            RecordingsStay: its recording can't be deleted.
         """
         number = _number(call_id)
-        forgotten = await self._forget(lambda entry: entry.id == call_id)
-        deleted = await delete(self._database, calls.c.id == number)
-        return await self._finish(deleted, forgotten)
+        return await self._delete(lambda entry: entry.id == call_id, calls.c.id == number)
 
     async def delete_caller(self, number: str, progress: Progress = lambda done: None) -> Deletion:
         """Delete all calls of a caller, by their whole number.
@@ -161,7 +184,8 @@ class History:
         recordings.
 
         Raises:
-            HistoryError: it is no number; or a recording can't be deleted.
+            HistoryError: it is no number.
+            RecordingsStay: not all recordings can be deleted.
         """
         await self._database.prepare()
         wanted = self._database.hash_of(number)
@@ -174,7 +198,8 @@ class History:
         such call.
 
         Raises:
-            HistoryError: Twilio did not say who made it; or a recording can't be deleted.
+            HistoryError: Twilio did not say who made it.
+            RecordingsStay: not all recordings can be deleted.
         """
         asked = sa.select(calls.c.caller_hash).where(calls.c.id == _number(call_id))
         async with self._database.reading() as connection:
@@ -189,39 +214,40 @@ class History:
         def theirs(entry: Entry) -> bool:
             return (entry.caller_hash or self._database.hash_of(entry.person)) == wanted
 
-        forgotten = await self._forget(theirs)
-        deleted = await delete(self._database, calls.c.caller_hash == wanted, progress)
-        return await self._finish(deleted, forgotten)
+        return await self._delete(theirs, calls.c.caller_hash == wanted, progress)
 
-    async def _finish(self, deleted: Deleted, forgotten: list[Entry]) -> Deletion:
-        """See to what is left of deleted calls: their recordings, and what only looks deleted."""
-        known = [entry.whole.details.figures.get("recording") for entry in forgotten]
-        names = {str(name) for name in (*known, *deleted.recordings) if name}
-        gone, failures = await self._delete_recordings(names)
+    async def _delete(
+        self,
+        matches: Callable[[Entry], bool],
+        condition: sa.ColumnElement[bool],
+        progress: Progress = lambda done: None,
+    ) -> Deletion:
+        """Recordings first: only a call whose recording is gone is deleted, or nobody would know
+        of the file any more. Then what only looks deleted.
+        """
+        removal = Removal(self._recordings)
+        forgotten = await self._forget(matches, removal)
+        deleted = await delete(self._database, condition, progress, removal.remove)
         if deleted.ids:
             await purge(self._database)
-        if failures:
-            raise failures[0]
-        return Deletion(len(deleted.ids | {_number(entry.id) for entry in forgotten}), gone)
+        count = len(deleted.ids | {_number(entry.id) for entry in forgotten})
+        sids = {entry.whole.call.call_sid or entry.whole.call.stream_sid for entry in forgotten}
+        sids |= deleted.sids
+        deletion = Deletion(count, removal.gone, removal.missing, frozenset(sids))
+        if removal.failures:
+            raise RecordingsStay(deletion, removal.failures)
+        return deletion
 
-    async def _delete_recordings(self, names: set[str]) -> tuple[int, list[HistoryError]]:
-        """How many there were, and why some are still there."""
-        gone, failures = 0, list[HistoryError]()
-        if self._recordings is None:
-            return 0, failures
-        for name in names:
-            try:
-                gone += await asyncio.to_thread(self._recordings.delete, name)
-            except HistoryError as error:
-                failures.append(error)
-        return gone, failures
-
-    async def _forget(self, matches: Callable[[Entry], bool]) -> list[Entry]:
+    async def _forget(self, matches: Callable[[Entry], bool], removal: Removal) -> list[Entry]:
         """Calls of this process; none of them is on its way to the database meanwhile."""
         if self._recorder is None:
             return []
         async with self._database.writing:
-            return self._recorder.forget(matches)
+            found = self._recorder.find(matches)
+        gone = [entry for entry in found if await removal.remove(entry.whole.details.figures)]
+        async with self._database.writing:
+            self._recorder.forget({entry.id for entry in gone})
+        return gone
 
     async def _some(self, numbers: Sequence[int]) -> list[WholeCall]:
         async with self._database.reading() as connection:

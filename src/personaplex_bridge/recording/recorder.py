@@ -183,7 +183,8 @@ class Recording:
         if self._file is not None:
             self._file.close()
             self._file = None
-            self._part.rename(self.path)
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, with its call
+                self._part.rename(self.path)
 
     def _abandon(self) -> None:
         if self._file is not None:

@@ -201,7 +201,7 @@ class Access:
             return
         host = request.headers.get("Host", "").lower()
         names = {urlsplit(url).netloc.lower() for url in self._settings.public_urls}
-        if _name(host) and not (host in names or _is_address(host)):
+        if host and not (host in names or _is_address(host)):
             raise self._stranger(request)
 
     def _stranger(self, request: web.Request) -> web.HTTPForbidden:

@@ -224,7 +224,7 @@ export class CallsPage {
     this.#tellCount();
   }
 
-  change({ bridge, servers, calls = [], gone = [], ended = [] }) {
+  change({ bridge, servers, calls = [], gone = [], ended = [], forgotten = [] }) {
     if (bridge) {
       this.bridge = bridge;
       this.#tellBridge();
@@ -236,7 +236,8 @@ export class CallsPage {
       else if ("persona" in call) this.#open(call);
     }
     gone.forEach((sid) => this.#remove(sid));
-    if (ended.length) {
+    if (ended.length || forgotten.length) {
+      this.#ended = this.#ended.filter((call) => !forgotten.includes(call.sid));
       this.#ended.push(...ended);
       this.#ended.splice(0, this.#ended.length - 50);
       this.#tellEnded();

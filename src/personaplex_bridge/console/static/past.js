@@ -89,12 +89,12 @@ export class PastPage {
     try {
       const page = await ask("/api/history/search", wanted);
       if (turn !== this.#asked) return; // another search was quicker
-      if (!after) this.list.replaceChildren(h("div", { class: "row titles", "aria-hidden": "true" }, TITLES.map((title) => h("span", {}, title))));
+      if (!after) this.#empty(this.list);
+      if (!after) this.list.append(h("div", { class: "row titles", "aria-hidden": "true" }, TITLES.map((title) => h("span", {}, title))));
       this.list.append(...page.calls.map((call) => this.#row(call)));
       this.next = page.next;
-      this.more.hidden = !page.next;
-      this.list.hidden = this.list.children.length < 2;
-      say(this.told, this.list.hidden ? "No call fits. Ask for less, or wait for the first one." : "");
+      this.#arrange();
+      say(this.told, this.list.children.length < 2 ? "No call fits. Ask for less, or wait for the first one." : "");
     } catch (error) {
       if (turn === this.#asked) say(this.told, error.message);
     }
@@ -112,12 +112,25 @@ export class PastPage {
     }
   }
 
+  /** Takes rows away; what plays in them stops. */
+  #empty(rows) {
+    for (const row of rows.querySelectorAll("details[data-id]")) row.close();
+    rows.replaceChildren();
+  }
+
+  /** Shows one call, or the search and what it has found. */
+  #arrange() {
+    const isOne = Boolean(this.one);
+    this.form.hidden = this.told.hidden = this.actions.hidden = isOne;
+    this.list.hidden = isOne || this.list.children.length < 2;
+    this.more.hidden = isOne || !this.next;
+  }
+
   async #showOne(id) {
     this.one = id;
-    this.single.replaceChildren();
-    this.form.hidden = this.list.hidden = this.told.hidden = this.actions.hidden = Boolean(id);
-    this.more.hidden = Boolean(id) || !this.next;
-    if (!id) return void (this.list.hidden = this.list.children.length < 2);
+    this.#empty(this.single);
+    this.#arrange();
+    if (!id) return;
     const back = h("p", { class: "back" }, h("a", { href: "#history" }, "← All calls"));
     this.single.append(back);
     try {
@@ -138,16 +151,20 @@ export class PastPage {
         h("span", call.model_failed ? { class: "pill bad" } : {}, OUTCOMES[call.outcome] ?? call.outcome)),
       h("div", { class: "detail" }, h("p", { class: "muted" }, "Reading…")));
     let opened = null;
-    row.addEventListener("toggle", async () => {
+    row.close = () => {
       opened?.close();
       opened = null;
+    };
+    row.addEventListener("toggle", async () => {
+      row.close();
       if (!row.open) return;
       const detail = row.querySelector(".detail");
       try {
         const whole = await ask(`/api/history/${encodeURIComponent(call.id)}`);
-        if (!row.open) return;
+        if (!row.open || !row.isConnected) return;
+        row.close();
         opened = openCall(whole, [
-          h("button", { class: "button danger", type: "button", onclick: () => this.#deleteCall(whole, row) }, "Delete this call…"),
+          h("button", { class: "button danger", type: "button", onclick: () => this.#deleteCall(whole) }, "Delete this call…"),
           call.caller ? h("button", { class: "button danger", type: "button", onclick: () => this.#deleteCallerOf(whole) }, "Delete this caller…") : null]);
         detail.replaceChildren(...opened.elements);
         opened.shown();
@@ -158,11 +175,21 @@ export class PastPage {
     return row;
   }
 
-  async #deleteCall(call, row) {
+  /** A deleted call, wherever it is shown. */
+  #drop(id) {
+    for (const row of this.root.querySelectorAll("details")) if (row.dataset.id === id) {
+      row.close();
+      row.remove();
+    }
+    this.#arrange();
+    if (this.list.children.length < 2) this.#search(); // there may be more, or none
+  }
+
+  async #deleteCall(call) {
     const meant = await sure({ title: "Delete this call?", danger: true, yes: "Delete the call",
       text: `What is kept of it goes for ever${call.has_recording ? ", its recording too" : ""}.` });
     if (!meant) return;
-    await this.#delete(() => ask(`/api/history/${encodeURIComponent(call.id)}`, undefined, "DELETE"), () => row.remove());
+    await this.#delete(() => ask(`/api/history/${encodeURIComponent(call.id)}`, undefined, "DELETE"), () => this.#drop(call.id));
   }
 
   async #deleteCallerOf(call) {
@@ -182,9 +209,10 @@ export class PastPage {
 
   async #delete(doIt, after) {
     try {
-      const { calls, recordings } = await doIt();
+      const { calls, recordings, recordings_missing: missing } = await doIt();
       const some = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
-      toast(`${some(calls, "call")} and ${some(recordings, "recording")} deleted.`, calls ? "good" : "");
+      const others = missing ? ` ${some(missing, "recording")} not found here: gone already, or on another machine.` : "";
+      toast(`${some(calls, "call")} and ${some(recordings, "recording")} deleted.${others}`, calls && !missing ? "good" : "");
       if (this.one) location.hash = "#history";
       after();
     } catch (error) {
