@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soxr
 from playwright.async_api import Page, Route, expect
 
@@ -271,3 +272,23 @@ async def test_whoever_needs_a_token_logs_in_first(tmp_path: Path) -> None:
         assert answer is not None
         assert "/console/login" in page.url
         assert json.dumps(await page.context.cookies()) == "[]"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+async def test_the_button_is_in_sight(width: int, height: int) -> None:
+    """With all that can stand above it: the notice, the prompt; and in a call."""
+    settings = dataclasses.replace(SETTINGS, recording=True)
+    async with (
+        site(settings) as here,
+        chromium() as browser,
+        page_of(browser, width=width, height=height) as page,
+    ):
+        await page.goto(here.base + PAGE_PATH + "#text_prompt=You+enjoy+tests.")
+        await expect(page.get_by_label("Persona")).to_have_value("assistant")
+        await expect(page.get_by_text(settings.recording_words)).to_be_visible()
+        await expect(page.get_by_label("Prompt")).to_be_visible()
+        await expect(page.get_by_role("group", name="Keys")).to_be_hidden()
+        await expect(page.get_by_role("button", name="Call")).to_be_in_viewport(ratio=1)
+        await page.get_by_role("button", name="Call").click()
+        await expect(page.get_by_role("group", name="Keys")).to_be_in_viewport(ratio=1)
+        await expect(page.get_by_role("button", name="Hang up")).to_be_in_viewport(ratio=1)
