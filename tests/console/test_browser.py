@@ -11,6 +11,7 @@ import csv
 import dataclasses
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from personaplex_bridge.audio import mulaw
+from personaplex_bridge.console.access import GUESSES
 from tests.browser import chromium, page_of
 from tests.console.shelf import MODEL_BEGINS_S, record, said, shelf
 from tests.console.site import LOCKED, OPEN, TOKEN, Site, site
@@ -49,6 +51,42 @@ async def test_a_wrong_token_is_refused_and_the_right_one_is_not() -> None:
         await expect(page.get_by_label("Token")).to_be_visible()
         await page.goto(at.base + "/#calls")
         await expect(page.get_by_label("Token")).to_be_visible()
+
+
+async def test_what_stands_behind_the_hash_survives_the_login() -> None:
+    """Without being sent: it may hold a prompt."""
+    async with site(LOCKED) as at, chromium() as browser, page_of(browser) as page:
+        asked: list[str] = []
+        page.on("request", lambda one: asked.append(f"{one.url.partition('#')[0]} {one.post_data}"))
+        to_the_phone = "/phone#persona=noir&text_prompt=Say+%22lighthouse%22+%E2%82%AC"
+        await page.goto(at.base + to_the_phone)
+        for token in ("not-the-token-at-all", TOKEN):
+            await page.get_by_label("Token").fill(token)
+            await page.get_by_role("button", name="Log in").click()
+        await expect(page.get_by_label("Prompt")).to_have_value('Say "lighthouse" €')
+        await expect(page.get_by_label("Persona")).to_have_value("noir")
+        assert page.url == at.base + to_the_phone
+        assert any(f"/console/login token={TOKEN}" in one for one in asked)
+        assert not any("lighthouse" in one for one in asked)
+
+        await page.goto(at.base + "/#personas")
+        await expect(page.get_by_role("heading", name="Personas")).to_be_visible()
+        await page.context.clear_cookies()
+        await page.reload()
+        await page.get_by_label("Token").fill(TOKEN)
+        await page.get_by_role("button", name="Log in").click()
+        await expect(page.get_by_role("heading", name="Personas")).to_be_visible()
+
+
+async def test_too_many_wrong_tokens_are_answered_in_a_sentence() -> None:
+    async with site(LOCKED) as at, chromium() as browser, page_of(browser) as page:
+        await page.goto(at.base + "/")
+        await page.get_by_label("Token").fill("not-the-token-at-all")
+        for _ in range(GUESSES):
+            await at.ask("/api/bridge", headers={"Authorization": "Bearer not-the-token-at-all"})
+        await page.get_by_role("button", name="Log in").click()
+        told = re.compile(r"Too many wrong tokens; wait \d+ s\.")
+        await expect(page.get_by_role("alert")).to_have_text(told)
 
 
 async def test_a_call_is_seen_from_its_begin_to_its_end() -> None:
