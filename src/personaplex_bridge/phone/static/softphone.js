@@ -194,6 +194,7 @@ async function load() {
 
 function showSetup({ settings, voice_url: voiceUrl }) {
   at("setup").hidden = false;
+  at("setup").prepend(document.querySelector(".kinds")); // the other kind needs none of this
   for (const id of ["phone", "quality", "past"]) at(id).hidden = true;
   at("voice-url").textContent = voiceUrl ?? "https://YOUR-HOST/voice/inbound";
   for (const [name, isSet] of Object.entries(settings)) {
