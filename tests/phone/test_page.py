@@ -304,7 +304,7 @@ async def test_the_button_is_in_sight(width: int, height: int) -> None:
     ):
         await page.goto(here.base + PAGE_PATH + "#text_prompt=You+enjoy+tests.")
         await expect(page.get_by_label("Persona")).to_have_value("assistant")
-        await expect(page.get_by_text(settings.recording_words)).to_be_visible()
+        await expect(page.get_by_text(settings.recording_words or "")).to_be_visible()
         await expect(page.get_by_label("Prompt")).to_be_visible()
         await expect(page.get_by_role("group", name="Keys")).to_be_hidden()
         await expect(page.get_by_role("button", name="Call")).to_be_in_viewport(ratio=1)

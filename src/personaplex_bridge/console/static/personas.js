@@ -95,6 +95,7 @@ export class PersonasPage {
     this.#write();
     this.#fillList();
     this.#pick(this.rows.at(-1).persona);
+    this.rows.at(-1).button.scrollIntoView({ block: "nearest" });
     this.name.focus();
   }
 
