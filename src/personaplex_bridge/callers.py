@@ -14,6 +14,9 @@ REMEMBERED_S = 600.0
 MAX_CALLS = 10_000
 """The oldest are forgotten."""
 
+BROWSER = "browser"
+"""The caller of a call that a page of ours makes: nobody's number, so it is shown as it is."""
+
 HIDDEN = "***"
 _HEAD, _TAIL, _LEAST_HIDDEN = 3, 2, 3
 
@@ -71,11 +74,13 @@ class Callers:
 
 
 def masked(party: str) -> str:
-    """A number or an address as it may be shown: `+155***11`, `sip:***`, `***`.
+    """A number or an address as it may be shown: `+155***11`, `sip:***`, `***`; `browser` as it is.
 
     Enough to tell callers apart in a list, and too little to try out whose number it is: of one
     with eleven digits a million would fit. At least three digits are hidden, whatever its length.
     """
+    if party == BROWSER:
+        return party
     number = re.fullmatch(r"\+(\d{3,15})", normal(party), re.ASCII)
     if number is None:
         scheme, colon, _ = party.partition(":")

@@ -11,6 +11,8 @@ import csv
 import dataclasses
 import io
 import os
+import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,9 @@ import pytest
 from playwright.async_api import Page, expect
 
 from personaplex_bridge.audio import mulaw
+from personaplex_bridge.console.access import GUESSES
+from personaplex_bridge.personas import load_catalogue
+from personaplex_bridge.web.paths import WEBHOOK_PATH
 from tests.browser import chromium, page_of
 from tests.console.shelf import MODEL_BEGINS_S, record, said, shelf
 from tests.console.site import LOCKED, OPEN, TOKEN, Site, site
@@ -51,11 +56,49 @@ async def test_a_wrong_token_is_refused_and_the_right_one_is_not() -> None:
         await expect(page.get_by_label("Token")).to_be_visible()
 
 
+async def test_what_stands_behind_the_hash_survives_the_login() -> None:
+    """Without being sent: it may hold a prompt."""
+    async with site(LOCKED) as at, chromium() as browser, page_of(browser) as page:
+        asked: list[str] = []
+        page.on("request", lambda one: asked.append(f"{one.url.partition('#')[0]} {one.post_data}"))
+        to_the_phone = "/phone#persona=noir&text_prompt=Say+%22lighthouse%22+%E2%82%AC"
+        await page.goto(at.base + to_the_phone)
+        for token in ("not-the-token-at-all", TOKEN):
+            await page.get_by_label("Token").fill(token)
+            await page.get_by_role("button", name="Log in").click()
+        await expect(page.get_by_label("Prompt")).to_have_value('Say "lighthouse" €')
+        await expect(page.get_by_label("Persona")).to_have_value("noir")
+        assert page.url == at.base + to_the_phone
+        assert any(f"/console/login token={TOKEN}" in one for one in asked)
+        assert not any("lighthouse" in one for one in asked)
+
+        await page.goto(at.base + "/#personas")
+        await expect(page.get_by_role("heading", name="Personas")).to_be_visible()
+        await page.context.clear_cookies()
+        await page.reload()
+        await page.get_by_label("Token").fill(TOKEN)
+        await page.get_by_role("button", name="Log in").click()
+        await expect(page.get_by_role("heading", name="Personas")).to_be_visible()
+
+
+async def test_too_many_wrong_tokens_are_answered_in_a_sentence() -> None:
+    async with site(LOCKED) as at, chromium() as browser, page_of(browser) as page:
+        await page.goto(at.base + "/")
+        await page.get_by_label("Token").fill("not-the-token-at-all")
+        for _ in range(GUESSES):
+            await at.ask("/api/bridge", headers={"Authorization": "Bearer not-the-token-at-all"})
+        await page.get_by_role("button", name="Log in").click()
+        told = re.compile(r"Too many wrong tokens; wait \d+ s\.")
+        await expect(page.get_by_role("alert")).to_have_text(told)
+
+
 async def test_a_call_is_seen_from_its_begin_to_its_end() -> None:
     settings = dataclasses.replace(OPEN, forward_to="+15550199")
     async with site(settings) as at, chromium() as browser, page_of(browser) as page:
         await page.goto(at.base + "/")
         await expect(page.get_by_role("heading", name="No calls")).to_be_visible()
+        hint = f"personaplex-bridge call hello.wav --url {at.base}{WEBHOOK_PATH}"
+        await expect(page.get_by_text(hint, exact=True)).to_be_visible()
         async with at.call() as calling:
             card = page.locator(f'[data-sid="{calling.sid}"]')
             await expect(card).to_be_visible()
@@ -138,6 +181,44 @@ async def test_drafts_of_personas_are_kept_and_tried_in_the_phone() -> None:
         await expect(page.locator(".draft:visible")).to_have_count(0)
 
 
+async def test_a_new_persona_is_drafted_and_copied() -> None:
+    async with site() as at, chromium() as browser, page_of(browser) as page:
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await page.goto(at.base + "/#personas")
+        listed = page.get_by_role("list", name="Personas").get_by_role("button")
+        count = len(load_catalogue().personas)
+        await expect(listed).to_have_count(count)
+        await page.get_by_role("button", name="noir").click()
+        await page.get_by_label("Name").fill("film noir")
+        renamed = page.get_by_role("button", name="film noir draft from noir")
+        await expect(renamed).to_have_attribute("aria-pressed", "true")
+
+        await page.get_by_role("button", name="New persona").click()
+        await expect(listed).to_have_count(count + 1)
+        await page.get_by_label("Name").fill("keeper")
+        await page.get_by_label("Voice").select_option("VARM1")
+        prompt = 'You keep a "lighthouse".\n\nC:\\temp is\twhere """ is.'
+        await page.get_by_label("Prompt").fill(prompt)
+        await page.reload()
+        await expect(renamed).to_be_visible()
+        await page.get_by_role("button", name="keeper").click()
+        await expect(page.get_by_label("Prompt")).to_have_value(prompt)
+        link = page.get_by_role("link", name="Try it in the phone")
+        await expect(link).to_have_attribute("href", re.compile("/phone#voice=VARM1&text_prompt="))
+        await page.get_by_role("button", name="Copy as TOML").click()
+        await expect(page.get_by_text("Copied.")).to_be_visible()
+        toml = await page.evaluate("navigator.clipboard.readText()")
+        assert tomllib.loads(toml) == {
+            "personas": {"keeper": {"voice": "VARM1", "text_prompt": prompt}}
+        }
+        assert toml.count("\n") == 6, "the prompt's own lines"
+        await page.get_by_role("button", name="Delete draft").click()
+        await expect(listed).to_have_count(count)
+        await page.reload()
+        await expect(renamed).to_be_visible()
+        await expect(listed).to_have_count(count)
+
+
 async def test_keys_alone_are_enough() -> None:
     settings = dataclasses.replace(OPEN, forward_to="+15550199")
     async with (
@@ -173,7 +254,10 @@ async def test_calls_past_are_searched_and_opened(tmp_path: Path) -> None:
         await page.get_by_label("The model said").fill("welcome")
         await page.get_by_role("button", name="Search").click()
         await expect(rows).to_have_count(4)
-        await page.get_by_role("textbox", name="Persona").fill("assistant")
+        persona = page.get_by_role("combobox", name="Persona")
+        offered = await persona.evaluate("({ list }) => [...list.options].map((one) => one.value)")
+        assert offered == list(load_catalogue().personas)
+        await persona.fill("assistant")
         await page.keyboard.press("Enter")
         await expect(rows).to_have_count(1)
         await rows.first.locator("summary").first.click()
@@ -184,6 +268,15 @@ async def test_calls_past_are_searched_and_opened(tmp_path: Path) -> None:
         await page.get_by_role("button", name="Search").click()
         await expect(rows).to_have_count(1)
         await expect(rows.first).to_contain_text("model failed")
+        await page.get_by_role("button", name="Clear").click()
+        await page.locator("#past-number").fill("+155***11")
+        await page.get_by_role("button", name="Search").click()
+        await expect(page.locator("#page-history").get_by_role("status")).to_contain_text(
+            "Number must be the whole number"
+        )
+        await page.goto(at.base + "/#history/nonsense")
+        alert = page.locator("#page-history").get_by_role("alert")
+        await expect(alert).to_have_text("No such call is kept.")
 
 
 async def test_a_recording_is_seen_and_heard(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ async def test_calls_are_found_and_opened(kept: Shelf) -> None:
     [
         ([], "JSON object"),
         ({"colour": 1}, "there are text, number"),
+        ({"number": "+155***11"}, "number must be the whole number"),
         ({"text": 1}, "text"),
         ({"text": "…"}, "neither letters nor digits"),
         ({"limit": 501}, "from 1 to 500"),

@@ -91,6 +91,8 @@ async def test_a_walk_through_all_commands(tmp_path: Path) -> None:
     code, _, told = await run("delete-caller", CALLER, cwd=tmp_path, **environ)
     assert code == 1
     assert "Delete 3 calls for ever? Nobody to ask: say so with --yes" in told
+    code, _, told = await run("delete-caller", OTHER, cwd=tmp_path, **environ)
+    assert "Delete 1 call for ever? Nobody" in told
     delete = ["delete-caller", "-", "--yes"]
     code, told, warned = await run(*delete, cwd=tmp_path, stdin=f"{CALLER}\n", **environ)
     assert (code, told) == (0, "3 calls and 0 recordings deleted\n")

@@ -60,6 +60,7 @@ MASKS = [
     ("sip:zoe@host.example", "sip:***"),
     ("client:zoe", "client:***"),
     ("zoe:+15551230111", "***"),
+    ("browser", "browser"),
     ("", ""),
 ]
 

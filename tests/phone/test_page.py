@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soxr
 from playwright.async_api import Page, Route, expect
 
@@ -18,7 +19,9 @@ from personaplex_bridge.audio import mulaw
 from personaplex_bridge.audio.format import HD
 from personaplex_bridge.audio.mulaw import Pcm
 from personaplex_bridge.config import Settings
+from personaplex_bridge.console.pages import DOCS_PATH
 from personaplex_bridge.phone.routes import CALLS_PATH, PAGE_PATH
+from personaplex_bridge.phone.softphone_page import PAGE_PATH as SOFTPHONE_PATH
 from personaplex_bridge.simulator.alignment import find_speech
 from personaplex_bridge.simulator.model import ModelOptions
 from tests.browser import chromium, page_of
@@ -272,4 +275,41 @@ async def test_whoever_needs_a_token_logs_in_first(tmp_path: Path) -> None:
         answer = await page.goto(here.base + PAGE_PATH)
         assert answer is not None
         assert "/console/login" in page.url
-        assert json.dumps(await page.context.cookies()) == "[]"
+        for path in (PAGE_PATH, SOFTPHONE_PATH, DOCS_PATH):
+            await page.goto(here.base + path)
+            await page.get_by_label("Token").fill("a-token-of-the-tests")
+            await page.get_by_role("button", name="Log in").click()
+            tabs = page.get_by_role("navigation", name="Pages")
+            await expect(tabs.get_by_role("link", name="Phone")).to_be_visible()
+            await page.get_by_role("button", name="Log out").click()
+            await expect(page.get_by_label("Token")).to_be_visible()
+            assert json.dumps(await page.context.cookies()) == "[]"
+
+
+async def test_without_a_token_there_is_nothing_to_log_out_of(tmp_path: Path) -> None:
+    async with phone(tmp_path) as (here, page):
+        for path in (PAGE_PATH, SOFTPHONE_PATH, DOCS_PATH):
+            async with page.expect_response(here.base + "/api/bridge"):
+                await page.goto(here.base + path)
+            await expect(page.get_by_role("link", name="Phone", exact=True)).to_be_visible()
+            await expect(page.get_by_role("button", name="Log out")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+async def test_the_button_is_in_sight(width: int, height: int) -> None:
+    """With all that can stand above it: the notice, the prompt; and in a call."""
+    settings = dataclasses.replace(SETTINGS, recording=True)
+    async with (
+        site(settings) as here,
+        chromium() as browser,
+        page_of(browser, width=width, height=height) as page,
+    ):
+        await page.goto(here.base + PAGE_PATH + "#text_prompt=You+enjoy+tests.")
+        await expect(page.get_by_label("Persona")).to_have_value("assistant")
+        await expect(page.get_by_text(settings.recording_words or "")).to_be_visible()
+        await expect(page.get_by_label("Prompt")).to_be_visible()
+        await expect(page.get_by_role("group", name="Keys")).to_be_hidden()
+        await expect(page.get_by_role("button", name="Call")).to_be_in_viewport(ratio=1)
+        await page.get_by_role("button", name="Call").click()
+        await expect(page.get_by_role("group", name="Keys")).to_be_in_viewport(ratio=1)
+        await expect(page.get_by_role("button", name="Hang up")).to_be_in_viewport(ratio=1)

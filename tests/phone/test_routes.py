@@ -168,7 +168,7 @@ async def test_what_happens_in_a_call_is_told() -> None:
         ):
             assert answer.content_type == "text/event-stream"
             await socket.send_str(start(granted))
-            await here.record()
+            assert (await here.record()).caller == "browser"
             said = asyncio.create_task(_say(socket, granted["stream_sid"], granted["call_sid"]))
             events = [event async for event in _events(answer)]
             await said

@@ -259,6 +259,8 @@ async def test_without_an_account_it_says_what_is_missing(tmp_path: Path) -> Non
         await expect(page.get_by_label("Settings")).to_contain_text("setTWILIO_ACCOUNT_SID")
         await expect(page.get_by_role("button", name="Go online")).to_be_hidden()
         await expect(page.get_by_text("/voice/inbound")).to_be_visible()
+        kinds = page.get_by_role("navigation", name="Kind of phone")
+        await expect(kinds.get_by_role("link", name="In this browser")).to_be_visible()
         assert not scene.twilio.said
 
 

@@ -231,7 +231,8 @@ def _delete_caller(arguments: argparse.Namespace) -> int:
         from personaplex_bridge.history.queries import Search
 
         found = await history.count(Search(number=number)) if number.strip() else 0
-        if found and not arguments.yes and not _agrees(f"Delete {found} calls for ever?"):
+        question = f"Delete {found} call{'' if found == 1 else 's'} for ever?"
+        if found and not arguments.yes and not _agrees(question):
             print("nothing deleted", file=sys.stderr)
             return FAILED
         told = _Progress("calls deleted")

@@ -1,4 +1,7 @@
-"""The console's pages: files of ours, as they are, and the login page, which needs no script."""
+"""The console's pages: files of ours, as they are, and the login page, which does without scripts.
+
+Its one script keeps what stands behind the # of an address (login.js).
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ class Pages:
         return self._access.log_out(request)
 
     def _login_page(self, to: str, problem: Problem | None = None) -> web.Response:
-        why = "" if problem is None else _SAID.get(problem.detail, problem.detail)
+        why = "" if problem is None else _SAID.get(problem.detail, _sentence(problem.detail))
         page = self._login.replace("{{next}}", html.escape(_own_path(to)))
         page = page.replace("{{error}}", html.escape(why))
         headers = (
@@ -88,6 +91,11 @@ class Pages:
 
 
 _SAID = {WRONG_TOKEN: "That is not the token. It is CONSOLE_TOKEN in the bridge's settings."}
+
+
+def _sentence(detail: str) -> str:
+    """A problem's detail, for people."""
+    return f"{detail[:1].upper()}{detail[1:]}."
 
 
 def _own_path(to: str) -> str:

@@ -29,6 +29,9 @@ SOMEBODY = r"^[^\u0000-\u001f\u007f]*[0-9A-Za-z][^\u0000-\u001f\u007f]*$"
 """The same, with something in it that names somebody."""
 _SOMEBODY = re.compile(SOMEBODY)
 
+_MASK = "***"
+"""What numbers are shown with, instead of some digits: `callers.HIDDEN`."""
+
 SORTS = ("started", "duration", "delay")
 FORMATS = ("json", "csv")
 OUTCOMES = (
@@ -224,6 +227,13 @@ def _line(max_chars: int) -> Callable[[str, object], str]:
     return parse
 
 
+def _whole_number(name: str, value: object) -> str:
+    number = _line(MAX_CHARS)(name, value)
+    if _MASK in number:
+        raise Problem(400, f"{name} must be the whole number: no call is found by a masked one")
+    return number
+
+
 def _one_of(words: tuple[str, ...]) -> Callable[[str, object], str]:
     def parse(name: str, value: object) -> str:
         if not isinstance(value, str) or value not in words:
@@ -266,7 +276,7 @@ def _limit(name: str, value: object) -> int:
 
 _PARSERS: Mapping[str, Callable[[str, object], Any]] = {
     "text": _line(MAX_TEXT_CHARS),
-    "number": _line(MAX_CHARS),
+    "number": _whole_number,
     "persona": _line(MAX_CHARS),
     "outcome": _one_of(OUTCOMES),
     "model_failed": _flag,

@@ -102,7 +102,9 @@ class Bridge:
         access, answers = self._access, Answers(settings, self._access, tickets)
         self._admission = Admission(pool, settings.max_calls, self._admitted, self._observer)
         lines = access, answers, self._admission, self._choose
-        self.browser_calls = BrowserCalls(access, self._admission, self._choose, self._tickets)
+        self.browser_calls = BrowserCalls(
+            access, self._admission, self._choose, self._tickets, self._callers
+        )
         """For pages of ours."""
         self._waiting = Waiting(*lines, settings, hold_sound or music(), clock)
         self._routes = (

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from personaplex_bridge import logs
 from personaplex_bridge.audio.format import TELEPHONE, AudioFormat
+from personaplex_bridge.callers import BROWSER, Callers
 from personaplex_bridge.errors import ModelUnavailable, PersonaError
 from personaplex_bridge.personas import Choice
 from personaplex_bridge.web.access import Access
@@ -43,12 +44,18 @@ class BrowserCalls:
     """Lets a call of a page's in, if there is a model server for it."""
 
     def __init__(
-        self, access: Access, admission: Admission, choose: Choose, tickets: Tickets
+        self,
+        access: Access,
+        admission: Admission,
+        choose: Choose,
+        tickets: Tickets,
+        callers: Callers,
     ) -> None:
         self._access = access
         self._admission = admission
         self._choose = choose
         self._tickets = tickets
+        self._callers = callers
 
     async def begin(
         self,
@@ -74,6 +81,7 @@ class BrowserCalls:
             raise ModelUnavailable("the bridge takes no more calls: it is being shut down")
         call_sid = f"CA{secrets.token_hex(16)}"
         await self._admission.reserve(call_sid, choice.role)
+        self._callers.note({"CallSid": call_sid, "From": BROWSER})
         _log.info("a browser calls: persona %s, sound %s", choice.persona, audio_format.name)
         token = self._tickets.issue(call_sid, choice.parameters)
         return BrowserCall(

@@ -16,8 +16,8 @@ const STATES = {
 };
 
 const ACTIONS = {
-  forward: { label: "Forward", title: "Forward this call?", text: "The model leaves, and FORWARD_TO is called.", yes: "Forward" },
-  goodbye: { label: "Say goodbye", title: "End this call politely?", text: "The caller hears AGAIN_WORDS, then the call ends.", yes: "Say goodbye" },
+  forward: { label: "Forward", title: "Forward this call?", text: "The model leaves, and the caller is put through to the number that calls are forwarded to (FORWARD_TO).", yes: "Forward" },
+  goodbye: { label: "Say goodbye", title: "End this call politely?", text: "The caller is told to call again (AGAIN_WORDS), then the call ends.", yes: "Say goodbye" },
   hangup: { label: "Hang up", title: "Hang up on this call?", text: "The call ends at once, without a word.", yes: "Hang up", danger: true },
 };
 
@@ -188,7 +188,8 @@ export class CallsPage {
       h("ul", {},
         h("li", {}, "From a phone: let your Twilio number’s voice webhook be ", h("code", {}, `${location.origin}/voice/inbound`)),
         this.byPhone = h("li", { hidden: true }, "From this browser: ", h("a", { href: "/phone" }, "open the phone")),
-        h("li", {}, "Without a phone, a simulated call: ", h("code", {}, "personaplex-bridge call"))));
+        h("li", {}, "Without a phone, a simulated call with a sound file of yours: ",
+          h("code", {}, `personaplex-bridge call hello.wav --url ${location.origin}/voice/inbound`))));
     this.emptyTitle = h("h3", {}, "No calls");
     this.empty.prepend(this.emptyTitle);
     this.list = h("div", { class: "card list" });

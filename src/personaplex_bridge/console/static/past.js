@@ -3,10 +3,11 @@
 import { sure, toast } from "./dialogs.js";
 import { clock, h, moment, say, who } from "./dom.js";
 import { openCall, OUTCOMES } from "./pastcall.js";
-import { ask, save } from "./talk.js";
+import { ask, Refused, save } from "./talk.js";
 
 const TITLES = ["When", "Length", "Persona", "Caller", "How it ended"];
 const HIDDEN = "***";
+const ID = /^[0-7][0-9a-f]{15}$/;
 
 export class PastPage {
   #asked = 0;
@@ -45,15 +46,16 @@ export class PastPage {
     this.form = h("form", { class: "card search", role: "search", onsubmit: (event) => { event.preventDefault(); this.#search(); } },
       h("div", { class: "wide" }, input("text", "The model said", { type: "search", maxLength: 200, placeholder: "words, or \"words in a row\"" })),
       input("number", "Caller’s number", { type: "tel", placeholder: "+15550100" }),
-      input("persona", "Persona"),
+      input("persona", "Persona"), h("datalist", { id: "past-personas" }),
       input("outcome", "How it ended", { options: [["", "any way"], ...Object.entries(OUTCOMES)] }),
       input("model_failed", "Model", { options: [["", "failed or not"], ["true", "failed"], ["false", "did not fail"]] }),
       input("since", "From", { type: "date" }),
       input("until", "Until", { type: "date" }),
-      input("min_duration_s", "At least, seconds", { type: "number", min: 0 }),
+      input("min_duration_s", "At least, seconds", { type: "number", min: 0, step: "any" }),
       input("sort", "First", { options: [["started", "newest"], ["duration", "longest"], ["delay", "slowest answers"]] }),
       h("div", { class: "actions" }, h("button", { class: "button primary" }, "Search"),
         h("button", { class: "button", type: "reset", onclick: () => setTimeout(() => this.#search()) }, "Clear")));
+    this.#offerPersonas();
     this.told = h("p", { class: "muted", role: "status" });
     this.list = h("div", { class: "card list" });
     this.more = button("More", () => this.#search(this.next));
@@ -65,6 +67,14 @@ export class PastPage {
           button("Export JSON", (event) => this.#export("json", event.target)), button("Export CSV", (event) => this.#export("csv", event.target)),
           button("Delete a caller…", () => this.#deleteCaller(), "danger"))),
       this.single, this.form, this.told, this.list, h("div", { class: "actions after-list" }, this.more));
+  }
+
+  /** Those of now, to choose from; calls may have had others, which can be typed. */
+  async #offerPersonas() {
+    const { persona } = this.form.elements;
+    persona.setAttribute("list", "past-personas");
+    const { personas } = await ask("/api/personas").catch(() => ({ personas: [] })); // then it is typed
+    this.form.querySelector("datalist").append(...personas.map(({ name }) => h("option", { value: name })));
   }
 
   /** What the form asks for, as the API wants it. */
@@ -101,6 +111,7 @@ export class PastPage {
   }
 
   async #export(format, button) {
+    if (!this.form.reportValidity()) return;
     const { sort: _, ...wanted } = this.#wanted();
     button.disabled = true;
     try {
@@ -134,6 +145,7 @@ export class PastPage {
     const back = h("p", { class: "back" }, h("a", { href: "#history" }, "← All calls"));
     this.single.append(back);
     try {
+      if (!ID.test(id)) throw new Refused("no such call is kept");
       const call = await ask(`/api/history/${encodeURIComponent(id)}`);
       if (this.one !== id) return;
       const row = this.#row(call);
@@ -193,8 +205,8 @@ export class PastPage {
   }
 
   async #deleteCallerOf(call) {
-    const whose = call.caller === HIDDEN ? "Callers who hide their number are all one to the history: the calls of all of them"
-      : `All calls of this caller (${call.caller})`;
+    const whose = { [HIDDEN]: "Callers who hide their number are all one to the history: the calls of all of them",
+      browser: "Calls from the browser are all one caller’s to the history: all of them" }[call.caller] ?? `All calls of this caller (${call.caller})`;
     const meant = await sure({ title: "Delete this caller’s data?", danger: true, yes: "Delete all their calls",
       text: `${whose} go for ever, with transcripts and recordings.` });
     if (meant) await this.#delete(() => ask("/api/history/delete-caller", { call: call.id }), () => this.#search());

@@ -47,7 +47,8 @@ async function answerTo(path, body, method = body === undefined ? "GET" : "POST"
 }
 
 function logIn() {
-  location.assign(`/console/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+  const next = encodeURIComponent(location.pathname + location.search);
+  location.assign(`/console/login?next=${next}${location.hash}`);
 }
 
 /** Watches the bridge. `on` has state(content), change(content) and connection(word). */

@@ -77,7 +77,7 @@ function showEnd({ text, isError }) {
 // Between calls people may choose, in a call they may press keys.
 function allow(isIdle) {
   at("choices").hidden = !isIdle;
-  at("with").hidden = isIdle;
+  for (const id of ["with", "keys", "meters"]) at(id).hidden = isIdle;
   at("with").textContent = `With ${chosen()}.`;
   for (const key of at("keys").children) key.disabled = true;
   at("mute").disabled = true;

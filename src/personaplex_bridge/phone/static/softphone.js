@@ -86,7 +86,7 @@ function allow() {
   const isIdle = phone.state === "over";
   const rings = phone.state === "incoming";
   for (const id of ["line", "choices"]) at(id).hidden = !isIdle;
-  at("with").hidden = isIdle || rings;
+  for (const id of ["with", "keys", "meters"]) at(id).hidden = isIdle || rings;
   at("call").textContent = isIdle || rings ? "Call" : "Hang up";
   at("call").className = isIdle || rings ? "button primary" : "button danger solid";
   at("call").disabled = rings || (isIdle && phone.line !== "online");
@@ -194,6 +194,7 @@ async function load() {
 
 function showSetup({ settings, voice_url: voiceUrl }) {
   at("setup").hidden = false;
+  at("setup").prepend(document.querySelector(".kinds")); // the other kind needs none of this
   for (const id of ["phone", "quality", "past"]) at(id).hidden = true;
   at("voice-url").textContent = voiceUrl ?? "https://YOUR-HOST/voice/inbound";
   for (const [name, isSet] of Object.entries(settings)) {
