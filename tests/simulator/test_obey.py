@@ -147,7 +147,7 @@ STREAM = f'<Stream url="{URL}"/>'
         (response(f"<Enqueue>{'x' * 65}</Enqueue>"), "1 to 64 characters"),
         (response("<Enqueue>x</Enqueue>"), "without waitUrl"),
         (response("<Dial/>"), "13224"),
-        (response("<Dial><Client>x</Client></Dial>"), "one <Number> or <Sip>"),
+        (response("<Dial><Sim>x</Sim></Dial>"), "one <Number>, <Sip> or <Client>"),
         (response('<Dial timeout="4">+15550100</Dial>'), "no number from 5 to 600"),
         (response("<Record/>"), "its own document over and over"),
         (response("<hangup/>"), "<hangup> is not a verb"),
