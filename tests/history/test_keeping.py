@@ -211,6 +211,7 @@ async def test_a_call_in_progress_is_kept_with_a_recording_that_stays(
     async with keep_history(settings, callers) as keeper:
         paths = [recorded(folder, number) for number in range(2)]
         calls = [make_call(keeper, callers, number) for number in range(2)]
+        await until(lambda: keeper.is_settled)  # their rows know of no recordings yet
         for call, path in zip(calls, paths, strict=True):
             call.recording = path
         paths[1].mkdir()  # no file: it can't be unlinked

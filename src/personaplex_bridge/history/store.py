@@ -226,7 +226,9 @@ class History:
         of the file any more. Then what only looks deleted.
         """
         removal = Removal(self._recordings)
-        forgotten = await self._forget(matches, removal)
+        forgotten, kept = await self._forget(matches, removal)
+        if kept:  # their rows may be older than their recordings
+            condition &= calls.c.id.not_in([_number(entry.id) for entry in kept])
         deleted = await delete(self._database, condition, progress, removal.remove)
         if deleted.ids:
             await purge(self._database)
@@ -238,16 +240,23 @@ class History:
             raise RecordingsStay(deletion, removal.failures)
         return deletion
 
-    async def _forget(self, matches: Callable[[Entry], bool], removal: Removal) -> list[Entry]:
-        """Calls of this process; none of them is on its way to the database meanwhile."""
+    async def _forget(
+        self, matches: Callable[[Entry], bool], removal: Removal
+    ) -> tuple[list[Entry], list[Entry]]:
+        """Calls of this process, and those that are kept, since their recordings can't be deleted.
+        None of them is on its way to the database meanwhile.
+        """
         if self._recorder is None:
-            return []
+            return [], []
         async with self._database.writing:
             found = self._recorder.find(matches)
-        gone = [entry for entry in found if await removal.remove(entry.whole.details.figures)]
+        gone, kept = list[Entry](), list[Entry]()
+        for entry in found:
+            is_gone = await removal.remove(entry.whole.details.figures)
+            (gone if is_gone else kept).append(entry)
         async with self._database.writing:
             self._recorder.forget({entry.id for entry in gone})
-        return gone
+        return gone, kept
 
     async def _some(self, numbers: Sequence[int]) -> list[WholeCall]:
         async with self._database.reading() as connection:
