@@ -32,8 +32,9 @@ gate       what the noise gate silences and loses in four noises, its cost, and 
 history    searches of 100,000 calls in SQLite and in PostgreSQL, and what writing does to the
            event loop
 relay      what the gate in front of a model server costs, and how much later frames come for it
-watched    what a console that is open, a Prometheus that scrapes and a call history cost at 50
-           calls: interleaved turns with and without; exit code 1 if that is over 10 %
+watched    what a console that is open and a Prometheus that scrapes cost at 50 calls, and a call
+           history beside: interleaved turns with and without; exit code 1 if the first two cost
+           over 10 %
 table      only write the README's table anew from the results there are
 """
 
@@ -46,7 +47,7 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(WHAT)} (default: all)")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each load")
-    parser.add_argument("--turns", type=int, default=5, help="turns of each kind, of `watched`")
+    parser.add_argument("--turns", type=int, default=6, help="turns of each kind, of `watched`")
     parser.add_argument("--calls", type=int, default=50, help="calls of `watched`")
     parser.add_argument(
         "--watcher",

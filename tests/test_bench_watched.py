@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.delays import percentiles
 from benchmarks.load import Load, NotCalm, Run
-from benchmarks.watched import COST, compare, is_good, render, told
+from benchmarks.watched import ALONE, COST, KEPT, WATCHED, compare, is_good, render, told
 
 LOAD = Load(calls=2, seconds=8.0)
 
@@ -31,16 +31,27 @@ def run(cost_s: float = 0.16, delay_ms: float = 1.0, heard: int = 200) -> Run:
 
 
 def result(*watched: Run) -> dict[str, Any]:
-    alone = [told(LOAD, run(), None)] * 3
     seen = {"events": 32, "event_bytes": 1, "scrapes": 2, "scrape_bytes": 1}
-    return compare(LOAD, "events", alone, [told(LOAD, one, seen) for one in watched])
+    turns = {
+        ALONE: [told(LOAD, run(), None)] * 3,
+        WATCHED: [told(LOAD, one, seen) for one in watched],
+        KEPT: [told(LOAD, run(cost_s=1.0), seen)] * 3,
+    }
+    return compare(LOAD, "events", turns)
 
 
 def test_a_little_worse_is_good() -> None:
     found = result(run(0.17), run(0.3), run(0.16))  # the median counts
-    assert found["worse_by"][COST] == pytest.approx(0.0625)
+    assert found["worse_by"][WATCHED][COST] == pytest.approx(0.0625)
     assert is_good(found)
-    assert "(allowed" not in render(found)
+    assert "allowed" not in render(found)
+
+
+def test_a_history_is_told_of_and_not_judged() -> None:
+    found = result(run())
+    assert found["worse_by"][KEPT][COST] == pytest.approx(5.25)
+    assert is_good(found)
+    assert "+525.0%" in render(found)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +59,9 @@ def test_a_little_worse_is_good() -> None:
 )
 def test_much_worse_is_not(worse: Run, what: str) -> None:
     found = result(worse, worse, run())
-    assert found["worse_by"][what] > 0.1
+    assert found["worse_by"][WATCHED][what] > 0.1
     assert not is_good(found)
-    assert "(allowed 10%)" in render(found)
+    assert "10% allowed" in render(found)
 
 
 def test_the_watchers_own_cost_is_told_apart() -> None:

@@ -13,6 +13,8 @@ import io
 import os
 import re
 import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from personaplex_bridge.console.access import GUESSES
 from personaplex_bridge.personas import load_catalogue
 from personaplex_bridge.web.paths import WEBHOOK_PATH
 from tests.browser import chromium, page_of
-from tests.console.shelf import MODEL_BEGINS_S, record, said, shelf
+from tests.console.shelf import MODEL_BEGINS_S, Shelf, record, said, shelf
 from tests.console.site import LOCKED, OPEN, TOKEN, Site, site
 from tests.history.makers import CALLER, entry, write
 
@@ -38,6 +40,18 @@ async def log_in(page: Page, at: Site, token: str = TOKEN) -> None:
     await page.goto(at.base + "/")
     await page.get_by_label("Token").fill(token)
     await page.get_by_role("button", name="Log in").click()
+
+
+@asynccontextmanager
+async def history(tmp_path: Path) -> AsyncIterator[tuple[Shelf, Site, Page]]:
+    """A console with calls past, and a page of it that shows nothing yet."""
+    async with (
+        shelf(tmp_path) as kept,
+        site(past=kept.past) as at,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        yield kept, at, page
 
 
 async def test_a_wrong_token_is_refused_and_the_right_one_is_not() -> None:
@@ -125,12 +139,7 @@ async def test_a_call_is_seen_from_its_begin_to_its_end() -> None:
 
 
 async def test_a_deleted_call_leaves_the_first_page(tmp_path: Path) -> None:
-    async with (
-        shelf(tmp_path) as kept,
-        site(past=kept.past) as at,
-        chromium() as browser,
-        page_of(browser) as page,
-    ):
+    async with history(tmp_path) as (kept, at, page):
         await page.goto(at.base + "/")
         async with at.call() as calling:
             await at.ask(f"/api/calls/{calling.sid}/hangup", True)
@@ -242,12 +251,7 @@ async def test_keys_alone_are_enough() -> None:
 
 
 async def test_calls_past_are_searched_and_opened(tmp_path: Path) -> None:
-    async with (
-        shelf(tmp_path) as kept,
-        site(past=kept.past) as at,
-        chromium() as browser,
-        page_of(browser) as page,
-    ):
+    async with history(tmp_path) as (kept, at, page):
         await page.goto(at.base + "/#history")
         rows = page.locator("#page-history .list > details")
         await expect(rows).to_have_count(len(kept.calls))
@@ -280,12 +284,7 @@ async def test_calls_past_are_searched_and_opened(tmp_path: Path) -> None:
 
 
 async def test_a_recording_is_seen_and_heard(tmp_path: Path) -> None:
-    async with (
-        shelf(tmp_path) as kept,
-        site(past=kept.past) as at,
-        chromium() as browser,
-        page_of(browser) as page,
-    ):
+    async with history(tmp_path) as (kept, at, page):
         await page.goto(f"{at.base}/#history/{kept.recorded}")
         player = page.get_by_role("group", name="Recording")
         await expect(player).to_have_attribute("data-drawn", "yes")
@@ -357,12 +356,7 @@ LAG = (
 
 async def test_a_long_recording_is_drawn_in_its_places(tmp_path: Path) -> None:
     """It is decoded a minute at a time."""
-    async with (
-        shelf(tmp_path) as kept,
-        site(past=kept.past) as at,
-        chromium() as browser,
-        page_of(browser) as page,
-    ):
+    async with history(tmp_path) as (kept, at, page):
         await asyncio.to_thread(kept.recording.unlink)
         await asyncio.to_thread(record, kept.recording, 150)
         await page.goto(f"{at.base}/#history/{kept.recorded}")
@@ -378,12 +372,7 @@ async def test_a_long_recording_is_drawn_in_its_places(tmp_path: Path) -> None:
 
 
 async def test_a_call_deleted_on_its_own_page_is_gone_from_the_list(tmp_path: Path) -> None:
-    async with (
-        shelf(tmp_path) as kept,
-        site(past=kept.past) as at,
-        chromium() as browser,
-        page_of(browser) as page,
-    ):
+    async with history(tmp_path) as (kept, at, page):
         rows = page.locator("#page-history .list > details").filter(visible=True)
         await page.goto(at.base + "/#history")
         await expect(rows).to_have_count(len(kept.calls))
@@ -396,12 +385,7 @@ async def test_a_call_deleted_on_its_own_page_is_gone_from_the_list(tmp_path: Pa
 
 
 async def test_a_callers_calls_are_exported_and_deleted(tmp_path: Path) -> None:
-    async with (
-        shelf(tmp_path) as kept,
-        site(past=kept.past) as at,
-        chromium() as browser,
-        page_of(browser) as page,
-    ):
+    async with history(tmp_path) as (kept, at, page):
         await page.goto(at.base + "/#history")
         rows = page.locator("#page-history .list > details")
         await page.locator("#past-number").fill(CALLER)

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from personaplex_bridge.clock import SYSTEM_CLOCK
 from personaplex_bridge.console.ended import MAX_ENDED, EndedCalls
 from personaplex_bridge.console.live import words_after, words_until
 from personaplex_bridge.console.picture import Extras, Look
-from personaplex_bridge.console.watching import MAX_MISSED, MAX_WAITING, Event, Watcher
+from personaplex_bridge.console.watching import MAX_MISSED, MAX_WAITING, Event, Watcher, pause_s
 from personaplex_bridge.record import CallRecord, EndedBy, Ending, Failure, Word
 from tests.console.site import OPEN, site
 
@@ -128,6 +129,11 @@ async def test_a_list_of_calls_is_made_step_by_step() -> None:
     found = orjson.loads(orjson.dumps(listed))
     assert (len(found["calls"]), len(found["ended"])) == (1, MAX_ENDED)
     assert turns > MAX_ENDED
+
+
+@pytest.mark.parametrize(("calls", "pause"), [(0, 0.25), (25, 0.25), (50, 0.5), (200, 2.0)])
+def test_many_calls_are_looked_at_less_often(calls: int, pause: float) -> None:
+    assert pause_s(calls) == pause
 
 
 async def test_a_slow_watcher_is_let_go() -> None:

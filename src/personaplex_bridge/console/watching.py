@@ -1,4 +1,5 @@
-"""Those who watch the bridge: one look at it, four times a second, for all of them.
+"""Those who watch the bridge: one look at it, four times a second, for all of them; less often
+when there are many calls.
 
 Nobody watches, nobody looks. A watcher first gets all there is, then what changes. One that comes
 back within seconds, and says what it saw last, gets only what it has missed. One that is slow to
@@ -24,10 +25,15 @@ _log = logging.getLogger(logs.NAME)
 
 LOOK_EVERY_S = 0.25
 
+CALLS_A_SECOND = 100
+"""Calls looked at, at most: with more than 25 there is more time between looks, so that what
+watching costs has a bound. (50 calls: twice a second.)
+"""
+
 MAX_WATCHERS = 100
 
 MAX_WAITING = 40
-"""Events that may wait for a watcher: ten seconds of them."""
+"""Events that may wait for a watcher: ten seconds of them, or more."""
 
 MAX_MISSED = 40
 """Events kept for those who come back."""
@@ -39,6 +45,11 @@ when the other is gone, and proxies don't take the connection for idle.
 
 HEARTBEAT = b"event: beat\ndata: {}\n\n"
 """An event, not a comment: scripts see no comments."""
+
+
+def pause_s(calls: int) -> float:
+    """How long it is from a look at so many calls to the next."""
+    return max(LOOK_EVERY_S, calls / CALLS_A_SECOND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +170,8 @@ class Watching:
 
     async def _keep_looking(self) -> None:
         while True:
-            await self._clock.sleep_until(self._clock.now() + LOOK_EVERY_S)
+            calls = len(self._before.calls) if self._before is not None else 0
+            await self._clock.sleep_until(self._clock.now() + pause_s(calls))
             try:
                 async with self._one_look:
                     await self._see()
