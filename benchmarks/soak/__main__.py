@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import orjson
 import uvloop
 
 from benchmarks import machine
@@ -142,7 +143,20 @@ def _write(path: Path, sizes: Sizes, soaked: Soaked) -> None:
         "sizes": asdict(sizes),
         **soaked.as_json(),
     }
-    path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    path.write_bytes(written(document))
+
+
+def written(document: dict[str, Any]) -> bytes:
+    """As a file: each sample, and each call that something happened to, on a line of its own."""
+
+    def lines(content: Any) -> Any:
+        if isinstance(content, list):
+            return [orjson.Fragment(orjson.dumps(row)) for row in content]
+        if isinstance(content, dict):
+            return {name: lines(value) for name, value in content.items()}
+        return content
+
+    return orjson.dumps(lines(document), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 if __name__ == "__main__":
