@@ -419,6 +419,21 @@ async def test_a_callers_calls_are_exported_and_deleted(tmp_path: Path) -> None:
     assert await asyncio.to_thread(kept.recording.exists) is False
 
 
+async def test_calls_that_are_left_are_shown_after_a_deletion(tmp_path: Path) -> None:
+    async with history(tmp_path) as (kept, at, page):
+        await asyncio.to_thread(kept.recording.unlink)
+        await asyncio.to_thread(kept.recording.mkdir)  # no file: it can't be unlinked
+        await page.goto(at.base + "/#history")
+        rows = page.locator("#page-history .list > details")
+        await expect(rows).to_have_count(len(kept.calls))
+        question = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Delete a caller").click()
+        await question.get_by_label("whole number").fill(CALLER)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("5 calls deleted; kept for now")).to_be_visible()
+        await expect(rows).to_have_count(len(kept.calls) - 5)
+
+
 @pytest.mark.skipif(not SCREENSHOTS, reason="SCREENSHOTS names no folder")
 @pytest.mark.parametrize(("width", "height", "dark"), LOOKS)
 async def test_pictures(width: int, height: int, dark: bool, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from personaplex_bridge.errors import BridgeError, ConfigError, HistoryUnavailab
 from personaplex_bridge.history.backlog import LIMIT, Backlog
 from personaplex_bridge.history.calls import Outcome, first_id
 from personaplex_bridge.history.database import Database, database_url
-from personaplex_bridge.history.deleting import delete
+from personaplex_bridge.history.deleting import delete, purge
 from personaplex_bridge.history.recorder import Recorder
 from personaplex_bridge.history.spool import Spool
 from personaplex_bridge.history.store import History
@@ -144,7 +144,10 @@ async def sweep(database: Database, retention_days: int | None, now: datetime) -
     if retention_days is None:
         return 0
     too_old = calls.c.id < first_id(now - timedelta(days=retention_days))
-    return len((await delete(database, too_old)).ids)
+    deleted = len((await delete(database, too_old)).ids)
+    if deleted:
+        await purge(database)
+    return deleted
 
 
 async def _greet(database: Database) -> None:

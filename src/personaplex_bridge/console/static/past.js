@@ -209,17 +209,23 @@ export class PastPage {
       browser: "Calls from the browser are all one caller’s to the history: all of them" }[call.caller] ?? `All calls of this caller (${call.caller})`;
     const meant = await sure({ title: "Delete this caller’s data?", danger: true, yes: "Delete all their calls",
       text: `${whose} go for ever, with transcripts and recordings.` });
-    if (meant) await this.#delete(() => ask("/api/history/delete-caller", { call: call.id }), () => this.#search());
+    if (meant) await this.#deleteMany({ call: call.id });
   }
 
   async #deleteCaller() {
     const number = await sure({ title: "Delete a caller’s data?", danger: true, yes: "Delete all their calls",
       text: "All calls of this number go for ever, with transcripts and recordings.",
       field: { label: "The caller’s whole number", type: "tel", placeholder: "+15550100" } });
-    if (number) await this.#delete(() => ask("/api/history/delete-caller", { number }), () => this.#search());
+    if (number) await this.#deleteMany({ number });
   }
 
-  async #delete(doIt, after) {
+  async #deleteMany(whose) {
+    const search = () => this.#search();
+    await this.#delete(() => ask("/api/history/delete-caller", whose), search, search);
+  }
+
+  /** `afterSome` if there are recordings that can't be deleted: their calls stay, others are gone. */
+  async #delete(doIt, after, afterSome = () => {}) {
     try {
       const { calls, recordings, recordings_missing: missing } = await doIt();
       const some = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
@@ -229,6 +235,7 @@ export class PastPage {
       after();
     } catch (error) {
       toast(error.message);
+      if (error.status === 409) afterSome();
     }
   }
 }

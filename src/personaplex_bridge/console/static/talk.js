@@ -4,10 +4,11 @@ const BACK_OFF_MS = [500, 1000, 2000, 4000, 8000];
 /** The bridge sends something every 15 s at least. */
 const SILENCE_MS = 40_000;
 
-/** What the bridge, or the way to it, has refused; its message is a sentence. */
+/** What the bridge, or the way to it, has refused; its message is a sentence, its status HTTP's. */
 export class Refused extends Error {
-  constructor(text) {
+  constructor(text, status) {
     super(`${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`);
+    this.status = status;
   }
 }
 
@@ -43,7 +44,7 @@ async function answerTo(path, body, method = body === undefined ? "GET" : "POST"
   if (answer.status === 401) logIn();
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
-  throw new Refused(problem.detail ?? `The bridge answers ${answer.status}.`);
+  throw new Refused(problem.detail ?? `The bridge answers ${answer.status}.`, answer.status);
 }
 
 function logIn() {
