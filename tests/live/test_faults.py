@@ -47,6 +47,7 @@ def test_a_fault(case: Case) -> None:
     assert seconds_in(row) == pytest.approx(seconds_in(expected), abs=0.3)
 
 
+@pytest.mark.xdist_group("faults in real time")  # or each process would play them all
 @pytest.mark.parametrize("case", [case for case in CASES if case.real is not None], ids=named)
 def test_a_fault_in_real_time(case: Case, rows: dict[str, Row]) -> None:
     told = rows[case.name]
