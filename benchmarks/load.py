@@ -47,6 +47,7 @@ GOLDEN = 0.6180339887
 fall anywhere, as those of real calls do, and not all together."""
 TAIL_S = 1.0
 ANSWER_AFTER_S = 0.3
+MODEL_FRAME_S = 0.08
 MAX_UNPAIRED = 0.2
 """Calls without figures of delay, because the bridge had to work off lag in them."""
 
@@ -93,9 +94,22 @@ Watched = Callable[[str], AbstractAsyncContextManager[psutil.Process]]
 """Has a process watch the bridge at a URL inside the block."""
 
 
+def check_calm(load: Load, run: Run) -> None:
+    """Raises NotCalm if too many of the model's frames were not heard as they were said."""
+    paired = len(run.downlink_ms) / (load.calls * run.wall_s / MODEL_FRAME_S)
+    if paired < 1 - MAX_UNPAIRED:
+        raise NotCalm(f"only {paired:.0%} of the model's frames were heard as they were said.")
+
+
 async def measure(load: Load, sound: Path) -> dict[str, Any]:
-    """Run the load; figures of the bridge process and of the delays, beside the bare codec's."""
+    """Run the load; figures of the bridge process and of the delays, beside the bare codec's.
+
+    Raises:
+        NotCalm: the machine was busy, or the bridge.
+    """
     run = await run_load(load, sound)
+    if load.transcoder == "native":  # the cushion is at work on the other path: no pairs
+        check_calm(load, run)
     codec = BareCodec(sound, load.transcoder, load.calls)
     in_a_loop, in_real_time = codec.in_a_loop(), codec.in_real_time()
     share = run.cpu_s / run.wall_s / load.calls

@@ -33,9 +33,9 @@ def run(cost_s: float = 0.16, delay_ms: float = 1.0, heard: int = 200) -> Run:
 def result(*watched: Run) -> dict[str, Any]:
     seen = {"events": 32, "event_bytes": 1, "scrapes": 2, "scrape_bytes": 1}
     turns = {
-        ALONE: [told(LOAD, run(), None)] * 3,
+        ALONE: [told(LOAD, run(), None)] * len(watched),
         WATCHED: [told(LOAD, one, seen) for one in watched],
-        KEPT: [told(LOAD, run(cost_s=1.0), seen)] * 3,
+        KEPT: [told(LOAD, run(cost_s=1.0), seen)] * len(watched),
     }
     return compare(LOAD, "events", turns)
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplex_bridge.clock import SYSTEM_CLOCK
+from personaplex_bridge.clock import SYSTEM_CLOCK, LoopClock
 from personaplex_bridge.console.ended import MAX_ENDED, EndedCalls
 from personaplex_bridge.console.live import words_after, words_until
 from personaplex_bridge.console.picture import Extras, Look
-from personaplex_bridge.console.watching import MAX_MISSED, MAX_WAITING, Event, Watcher, pause_s
+from personaplex_bridge.console.watching import (
+    MAX_MISSED,
+    MAX_WAITING,
+    Event,
+    Watcher,
+    Watching,
+    pause_s,
+)
 from personaplex_bridge.record import CallRecord, EndedBy, Ending, Failure, Word
 from tests.console.site import OPEN, site
+from tests.virtual import in_virtual_time
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -134,6 +144,35 @@ async def test_a_list_of_calls_is_made_step_by_step() -> None:
 @pytest.mark.parametrize(("calls", "pause"), [(0, 0.25), (25, 0.25), (50, 0.5), (200, 2.0)])
 def test_many_calls_are_looked_at_less_often(calls: int, pause: float) -> None:
     assert pause_s(calls) == pause
+
+
+@in_virtual_time
+async def test_a_watcher_is_told_so_often() -> None:
+    clock, looked_s = LoopClock(), list[float]()
+
+    class Many(Look):
+        """50 calls that go on."""
+
+        def __init__(self) -> None:
+            pass
+
+        async def picture(self) -> Any:
+            looked_s.append(clock.now())
+            return SimpleNamespace(calls=range(50))
+
+        async def whole(self, now: Any) -> Any:
+            return {}
+
+        def changes(self, before: Any, now: Any) -> Any:
+            return {"looked": len(looked_s)}
+
+    watching = Watching(Many(), "a", clock)
+    async with watching.watcher() as watcher:
+        async for event in watcher:
+            if event is not None and len(looked_s) > 5:
+                break
+    pauses = np.diff(looked_s)
+    assert pauses == pytest.approx(0.5)
 
 
 async def test_a_slow_watcher_is_let_go() -> None:

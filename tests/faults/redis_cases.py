@@ -61,7 +61,7 @@ async def _away_for_a_moment(redis: RedisServer, _bridge: ServedBridge) -> None:
 
 async def _away_for_long(redis: RedisServer, _bridge: ServedBridge) -> None:
     redis.pause()
-    await asyncio.sleep(TTL_S + 2.0)
+    await asyncio.sleep(TTL_S + 1.0)
     redis.resume()
     await asyncio.sleep(1.0)
 
@@ -74,6 +74,6 @@ async def _without_its_data(redis: RedisServer, _bridge: ServedBridge) -> None:
 
 CASES = [
     _case("is away for 1 s (LEASE_TTL 3 s)", _away_for_a_moment),
-    _case("is away for 5 s", _away_for_long),
+    _case("is away for 4 s", _away_for_long),
     _case("comes back without its data", _without_its_data),
 ]

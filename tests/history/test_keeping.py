@@ -80,6 +80,7 @@ async def test_calls_are_written_while_they_go_on(url: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("key", [KEY, None])
+@pytest.mark.xdist_group("postgresql")
 async def test_a_database_that_is_away_at_start_and_end(
     key: str | None, postgres: PostgresServer, tmp_path: Path
 ) -> None:
@@ -112,6 +113,7 @@ async def test_a_database_that_is_away_at_start_and_end(
     assert left.ending is None
 
 
+@pytest.mark.xdist_group("postgresql")
 async def test_a_database_that_goes_and_comes_back(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:

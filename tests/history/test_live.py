@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from aiohttp import ClientSession
 
 from personaplex_bridge.callers import Callers
@@ -86,6 +87,7 @@ async def _kept(settings: Settings, callers: Callers) -> AsyncIterator[Keeper]:
             await asyncio.to_thread(time.sleep, 0.05)
 
 
+@pytest.mark.xdist_group("postgresql")
 def test_the_database_is_stopped_in_the_middle_of_calls(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:

@@ -92,8 +92,9 @@ async def test_a_call_as_shipped_in_real_time() -> None:
     assert ledger.uplink_difference == 0
     assert ledger.downlink_difference == 0
     matches = find_speech(plan.speech, bytes(report.heard))
-    broken = [match for match in matches if not match.found]  # a busy machine puts in a pause
-    assert len(broken) <= 1 < len(matches)
+    broken = [match for match in matches if not match.found]
+    assert len(matches) >= 3
+    assert len(broken) <= report.underruns  # pauses that a busy machine puts in
 
 
 @in_virtual_time

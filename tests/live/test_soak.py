@@ -74,7 +74,10 @@ async def test_a_tiny_soak_finds_nothing_left_over() -> None:
     assert run.calls >= 4
     assert soaked.measured.baseline.faulty == 0
     assert any("without faults" in line and "MB" in line for line in lines)
-    assert json.loads(json.dumps(soaked.as_json()))["samples"]
+    written = command.written(soaked.as_json())
+    assert json.loads(written) == json.loads(json.dumps(soaked.as_json()))
+    lines_of_samples = [line for line in written.splitlines() if b'"phase":' in line]
+    assert len(lines_of_samples) == len(soaked.samples) > 0
     assert "| model dies in mid-word |" in render(soaked.measured.baseline, run, soaked.verdicts)
 
 

@@ -131,11 +131,11 @@ def _events() -> Json:
 
 _WATCH = (
     "Server-sent events. The first is a `state`: all there is. Then come `change` events, four "
-    "a second at most: of `bridge` and `servers` what they are now; of `calls` the `sid`, the "
-    "fields that changed and the `words` that came; `gone` SIDs, `ended` calls, and `forgotten` "
-    "SIDs of ended calls that were deleted from the history. A `beat` comes when nothing has "
-    "happened for 15 s. Who comes back within seconds with Last-Event-ID gets the changes they "
-    "have missed, else a new `state`. After an hour the "
+    "a second at most, fewer with more than 25 calls: of `bridge` and `servers` what they are "
+    "now; of `calls` the `sid`, the fields that changed and the `words` that came; `gone` SIDs, "
+    "`ended` calls, and `forgotten` SIDs of ended calls that were deleted from the history. A "
+    "`beat` comes when nothing has happened for 15 s. Who comes back within seconds with "
+    "Last-Event-ID gets the changes they have missed, else a new `state`. After an hour the "
     "stream ends."
 )
 

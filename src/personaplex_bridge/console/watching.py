@@ -26,8 +26,8 @@ _log = logging.getLogger(logs.NAME)
 LOOK_EVERY_S = 0.25
 
 CALLS_A_SECOND = 100
-"""Calls looked at, at most: with more than 25 there is more time between looks, so that what
-watching costs has a bound. (50 calls: twice a second.)
+"""Calls looked at, at most, beside the look that each new watcher begins with: with more than 25
+there is more time between looks, so that what watching costs has a bound. (50 calls: two a second.)
 """
 
 MAX_WATCHERS = 100

@@ -145,8 +145,7 @@ async def sweep(database: Database, retention_days: int | None, now: datetime) -
         return 0
     too_old = calls.c.id < first_id(now - timedelta(days=retention_days))
     deleted = len((await delete(database, too_old)).ids)
-    if deleted:
-        await purge(database)
+    await purge(database)  # also when there were none: the last time it may have failed
     return deleted
 
 

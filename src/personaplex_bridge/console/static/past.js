@@ -220,22 +220,24 @@ export class PastPage {
   }
 
   async #deleteMany(whose) {
-    const search = () => this.#search();
-    await this.#delete(() => ask("/api/history/delete-caller", whose), search, search);
+    await this.#delete(() => ask("/api/history/delete-caller", whose), () => this.#search(), true);
   }
 
-  /** `afterSome` if there are recordings that can't be deleted: their calls stay, others are gone. */
-  async #delete(doIt, after, afterSome = () => {}) {
+  /** `isMany`: some may be gone although it is refused (a recording stays, the database goes away). */
+  async #delete(doIt, after, isMany = false) {
+    const leave = () => {
+      if (this.one) location.hash = "#history";
+      after();
+    };
     try {
       const { calls, recordings, recordings_missing: missing } = await doIt();
       const some = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
       const others = missing ? ` ${some(missing, "recording")} not found here: gone already, or on another machine.` : "";
       toast(`${some(calls, "call")} and ${some(recordings, "recording")} deleted.${others}`, calls && !missing ? "good" : "");
-      if (this.one) location.hash = "#history";
-      after();
+      leave();
     } catch (error) {
       toast(error.message);
-      if (error.status === 409) afterSome();
+      if (isMany && [409, 503].includes(error.status)) leave();
     }
   }
 }
