@@ -15,7 +15,7 @@ import pytest
 from personaplex_bridge.errors import LeaseLost, LeasesUnavailable, QueueFull
 from personaplex_bridge.pool import redis_leases, redis_scripts
 from personaplex_bridge.pool.leases import Lease, Refused, Slot
-from personaplex_bridge.pool.redis_leases import RedisLeases, margin_s
+from personaplex_bridge.pool.redis_leases import RedisLeases, boot_time, margin_s
 from tests.live.harness import until
 from tests.redis.server import RedisServer
 
@@ -438,6 +438,27 @@ async def test_answers_that_come_too_late_are_nobodys(redis: RedisServer) -> Non
         assert [await one.wait(f"CA{number}", 9) for number in (2, 3, 1)] == [2, 3, 1]
         lease = await taken(one, C, call="CA1")
         await asyncio.sleep(2.5)
+        assert not lease.is_lost
+
+
+@pytest.mark.parametrize("away_s", [0.4, 1.0])
+async def test_a_lease_that_was_long_in_coming_is_renewed_in_time(
+    redis: RedisServer, away_s: float
+) -> None:
+    """It counts from when it was asked for: half a second of it is left."""
+    async with bridge(redis, 3.0) as one:
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            redis.pause()
+            await asyncio.sleep(away_s)
+            asking = asyncio.create_task(taken(one, A, call="CA1"))
+            await asyncio.sleep(1.85)
+            redis.resume()
+            lease = await asking
+            if lease.deadline_s - boot_time() > 0.3:  # else this machine is too slow to tell
+                break
+            one.release(lease)
+        await asyncio.sleep(1.5)
         assert not lease.is_lost
 
 

@@ -89,6 +89,8 @@ class RedisLeases:
         self._elsewhere: frozenset[Slot] = frozenset()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_away = False
+        self._is_urgent = asyncio.Event()
+        """A lease was long in coming. It counts from when it was asked for: it may soon run out."""
         self._password = unquote(urlsplit(url).password or "")
         # Renewals have a connection of their own: they mustn't wait behind callers.
         self._ask = _Steps(url, MAX_CONNECTIONS, TIMEOUT_S)
@@ -192,6 +194,8 @@ class RedisLeases:
             now=self._now,
         )
         self._held[slot] = lease
+        if self._now() - asked_s > self._period_s:
+            self._is_urgent.set()
         return lease
 
     def _give_back(self, taking: asyncio.Task[Lease | Refused]) -> None:
@@ -208,7 +212,10 @@ class RedisLeases:
 
     async def _keep_renewing(self) -> None:
         while True:
-            await asyncio.sleep(self._period_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._period_s):
+                    await self._is_urgent.wait()
+            self._is_urgent.clear()
             with suppress(LeasesUnavailable):
                 await self._renew_all()
 
