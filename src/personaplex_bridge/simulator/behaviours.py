@@ -157,12 +157,14 @@ def rms(pcm: Pcm) -> float:
     return float(np.sqrt(np.mean(np.square(pcm, dtype=np.float64))))
 
 
-def live_encoder() -> OpusEncoder:
-    """As sphn 0.1.12 makes it for the real server: same mode, same bitrate. Not the same complexity
-    (9): that takes 1.3 ms a frame, this 0.5, of a machine that has more to do.
-    """
+def live_encoder(complexity: int = 9) -> OpusEncoder:
+    """As sphn 0.1.12 makes it for the real server: same mode, same bitrate."""
     return OpusEncoder(
-        RATE_HZ, application=Application.VOIP, bitrate=AUTO_BITRATE, complexity=2, frame_ms=FRAME_MS
+        RATE_HZ,
+        application=Application.VOIP,
+        bitrate=AUTO_BITRATE,
+        complexity=complexity,
+        frame_ms=FRAME_MS,
     )
 
 
