@@ -179,7 +179,7 @@ async def _sweep_daily(database: Database, retention_days: int | None) -> None:
         try:
             deleted = await sweep(database, retention_days, datetime.now(UTC))
         except HistoryUnavailable as error:
-            _log.debug("history: old calls could not be deleted: %s", error)
+            _log.debug("history: not all of old calls could be deleted: %s", error)
             pause_s = RETRY_SWEEP_S
         else:
             if deleted:
