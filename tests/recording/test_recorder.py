@@ -44,6 +44,11 @@ def offset_ms(recorded: np.ndarray, sound: np.ndarray, begin: int, reach: int = 
     return float(first + int(np.argmax(likeness)) - begin) / 8
 
 
+async def caught_up(recorder: Recorder) -> None:
+    """Its thread has done all that it was given."""
+    await asyncio.get_running_loop().run_in_executor(recorder._thread, int)
+
+
 @pytest.mark.parametrize("samples", [0, 1, 159, 160, 8000, 8001, 80_123])
 def test_to_the_sample(tmp_path: Path, samples: int) -> None:
     path = tmp_path / "call.opus"
@@ -117,14 +122,14 @@ async def test_a_full_disk_ends_the_recording_and_not_the_call(
     recorder = Recorder(tmp_path, 30)
     async with recorder.running():
         recording = recorder.begin(CALL, LOG)
-        await asyncio.get_running_loop().run_in_executor(recorder._thread, int)
+        await caught_up(recorder)
         assert recording._file is not None
         recording._file._file.close()
         recording._file._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115, ASYNC230
         for number in range(500):
             recording.tape.hear(20 * number, b"\x10" * 160, 0.02 * number)
             await asyncio.sleep(0)
-        await asyncio.get_running_loop().run_in_executor(recorder._thread, int)
+        await caught_up(recorder)
         await asyncio.sleep(0.05)
         recording.close(10.0)
     told = [line for line in caplog.messages if "recorded no further" in line]
@@ -138,10 +143,10 @@ async def test_a_recording_that_is_deleted_meanwhile_is_no_fault(
     async with recorder.running():
         recording = recorder.begin(CALL, LOG)
         recording.tape.hear(0, speech()[:160], 0.0)
-        await asyncio.get_running_loop().run_in_executor(recorder._thread, int)
+        await caught_up(recorder)
         recording._part.unlink()
         recording.close(1.0)
-        await asyncio.get_running_loop().run_in_executor(recorder._thread, int)
+        await caught_up(recorder)
         await asyncio.sleep(0.05)
     assert caplog.messages == []
     assert not recording.path.exists()
